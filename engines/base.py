@@ -1,0 +1,184 @@
+"""The engine contract: named, typed, shaped inputs and outputs, checked when a model is opened.
+
+One step of the live network is a pure function. All memory of a stream (recent audio, recurrent
+states, last emitted poses, the gesture being made) is a plain dictionary of arrays that goes in
+and comes out, so it can be copied, saved, reset and stacked over streams.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from ha2g_live.realtime.errors import ModelError
+from ha2g_live.realtime.skeleton import BONE_COUNT
+from ha2g_live.realtime.timebase import COLUMNS_PER_STEP, FRAMES_AHEAD, MEL_BANDS
+from ha2g_live.realtime.types import F32
+
+State = dict[str, F32]
+"""Arrays by name, each (batch, ...) float32."""
+
+SPEC_KEY = "ha2g_live_spec"
+"""Metadata entry of a model file that holds its ``ModelSpec`` as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """What a model file says of itself.
+
+    Attributes:
+        name: name of the model.
+        version: its version.
+        styles: speaker styles, in the order of the ``style`` input.
+        choices: gestures the model can choose between; those that begin with ``idle:`` are rest.
+        state: shape of each state array without the batch axis, in binding order.
+    """
+
+    name: str
+    version: str
+    styles: tuple[str, ...]
+    choices: tuple[str, ...]
+    state: dict[str, tuple[int, ...]]
+
+    @property
+    def noise_size(self) -> int:
+        """Length of the noise vector: one for "carry on", one for each choice."""
+        return len(self.choices) + 1
+
+    def inputs(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Input shapes by name for ``batch`` streams, all float32."""
+        return {
+            "audio": (batch, COLUMNS_PER_STEP, MEL_BANDS),
+            "style": (batch, len(self.styles)),
+            "noise": (batch, self.noise_size),
+            **{name: (batch, *shape) for name, shape in self.state.items()},
+        }
+
+    def outputs(self, batch: int) -> dict[str, tuple[int, ...]]:
+        """Output shapes by name for ``batch`` streams, all float32."""
+        return {
+            "directions": (batch, FRAMES_AHEAD, BONE_COUNT, 3),
+            **{f"next_{name}": (batch, *shape) for name, shape in self.state.items()},
+        }
+
+    def initial_state(self, batch: int = 1) -> State:
+        """The state before anything was heard: zeros."""
+        return {
+            name: np.zeros((batch, *shape), dtype=np.float32) for name, shape in self.state.items()
+        }
+
+    def style_vector(self, style: str, batch: int = 1) -> F32:
+        """(batch, styles) one-hot weights of a named style; a blend of styles also fits the input.
+
+        Raises:
+            ModelError: the model has no such style.
+        """
+        if style not in self.styles:
+            raise ModelError(
+                f"the model has no style {style!r}: choose one of {', '.join(self.styles)}"
+            )
+        weights = np.zeros((batch, len(self.styles)), dtype=np.float32)
+        weights[:, self.styles.index(style)] = 1.0
+        return weights
+
+    def to_json(self) -> str:
+        """The spec as the text stored in a model file."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_metadata(cls, metadata: Mapping[str, str], where: str) -> ModelSpec:
+        """Read the spec from a model file's metadata.
+
+        Raises:
+            ModelError: the file has none, or one that cannot be read.
+        """
+        if SPEC_KEY not in metadata:
+            raise ModelError(
+                f"{where} is not a ha2g-live model (it lacks the entry {SPEC_KEY!r}): "
+                "use one written by  ha2g-live export"
+            )
+        try:
+            fields = json.loads(metadata[SPEC_KEY])
+            return cls(
+                name=str(fields["name"]),
+                version=str(fields["version"]),
+                styles=tuple(map(str, fields["styles"])),
+                choices=tuple(map(str, fields["choices"])),
+                state={str(k): tuple(map(int, v)) for k, v in fields["state"].items()},
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ModelError(f"{where} has a damaged spec ({error}): export it again") from error
+
+
+class Engine(Protocol):
+    """Runs one model step.
+
+    Threads: one thread at a time. A returned array is the caller's to keep.
+    """
+
+    @property
+    def spec(self) -> ModelSpec:
+        """What the opened model is."""
+
+    def step(self, audio: F32, style: F32, noise: F32, state: State) -> tuple[F32, State]:
+        """One pose frame's worth of time.
+
+        Args:
+            audio: (batch, 3, 128) newest mel columns, oldest first.
+            style: (batch, styles) weights that sum to one.
+            noise: (batch, choices + 1) Gumbel noise that picks the gesture; zeros take the likeliest.
+            state: what the step before returned, or ``spec.initial_state(batch)``.
+
+        Returns:
+            Directions (batch, 3, 42, 3) of the next three pose frames, and the new state.
+        """
+
+    def close(self) -> None:
+        """Release the model. May be called twice."""
+
+
+def check_bindings(
+    kind: str,
+    expected: Mapping[str, tuple[int, ...]],
+    found: Mapping[str, tuple[str, tuple[Any, ...]]],
+    where: str,
+) -> None:
+    """Hold a model file's bindings against the contract.
+
+    Args:
+        kind: "input" or "output", for the message.
+        expected: shapes by name for a batch of 1; the first axis is the batch.
+        found: element type and shape by name as the file declares them; a shape entry that is not
+            an integer is a free axis.
+        where: the file, for the message.
+
+    Raises:
+        ModelError: a binding is missing, is not float32, or has another shape.
+    """
+    for name, shape in expected.items():
+        if name not in found:
+            raise ModelError(f"{where} has no {kind} {name!r}: it is not a ha2g-live model")
+        element, dims = found[name]
+        fits = len(dims) == len(shape) and all(
+            not isinstance(dim, int) or dim == size
+            for dim, size in zip(dims[1:], shape[1:], strict=True)
+        )
+        if element != "float32" or not fits:
+            raise ModelError(
+                f"{where}: {kind} {name!r} is {element} {list(dims)}, "
+                f"expected float32 [batch, {', '.join(map(str, shape[1:]))}]: export the model again"
+            )
+
+
+def warm_up(engine: Engine, steps: int = 3) -> None:
+    """Run steps on silence so that the first real one is as fast as the rest."""
+    state = engine.spec.initial_state()
+    audio = np.zeros((1, COLUMNS_PER_STEP, MEL_BANDS), dtype=np.float32)
+    style = engine.spec.style_vector(engine.spec.styles[0])
+    noise = np.zeros((1, engine.spec.noise_size), dtype=np.float32)
+    for _ in range(steps):
+        _, state = engine.step(audio, style, noise, state)

@@ -1,0 +1,3 @@
+"""ha2g-live: a voice moves an avatar's arms, hands, fingers, head and torso, live."""
+
+__version__ = "0.1.0"
