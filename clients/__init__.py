@@ -1,0 +1,1 @@
+"""Targets of pose frames: one file for each protocol."""

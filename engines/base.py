@@ -130,7 +130,8 @@ class Engine(Protocol):
         Args:
             audio: (batch, 3, 128) newest mel columns, oldest first.
             style: (batch, styles) weights that sum to one.
-            noise: (batch, choices + 1) Gumbel noise that picks the gesture; zeros take the likeliest.
+            noise: (batch, choices + 1) Gumbel noise that picks the gesture; zeros take the
+                likeliest.
             state: what the step before returned, or ``spec.initial_state(batch)``.
 
         Returns:
@@ -170,7 +171,7 @@ def check_bindings(
         if element != "float32" or not fits:
             raise ModelError(
                 f"{where}: {kind} {name!r} is {element} {list(dims)}, "
-                f"expected float32 [batch, {', '.join(map(str, shape[1:]))}]: export the model again"
+                f"expected float32 [batch, {', '.join(map(str, shape[1:]))}]: export it again"
             )
 
 

@@ -1,0 +1,1 @@
+"""Corpus, training and export. Needs the ``train`` extra."""

@@ -1,0 +1,263 @@
+"""The live path, from sound to targets, and the threads it runs in.
+
+    source's thread   source ──block──> ring
+    "ha2g-infer"      ring ──> pipeline.hear, pipeline.step ──> schedule
+    "ha2g-emit"       schedule ──> pipeline.emit ──> clients (each with a thread of its own)
+    owner             start, wait, stop; every error ends up here
+
+Nothing between the stages can grow: the ring overwrites its oldest samples, the schedule holds 16
+poses, a client has a slot or a bounded queue. Stages never wait for the next one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ha2g_live.realtime import stepper
+from ha2g_live.realtime.pacing import Clock, FineTimer, Pacer, StreamClock, SystemClock
+from ha2g_live.realtime.pipeline import Pipeline
+from ha2g_live.realtime.ring import AudioRing, Overrun
+from ha2g_live.realtime.timebase import (
+    HOP_SAMPLES,
+    SAMPLE_RATE_HZ,
+    columns_complete,
+    newest_step,
+    samples_heard_at,
+)
+from ha2g_live.realtime.types import F32, AudioBlock, Source
+
+RING_SAMPLES = 10 * SAMPLE_RATE_HZ
+READ_BACK_SAMPLES = 9 * SAMPLE_RATE_HZ
+"""Sound older than this when its turn comes is lost, counted, and heard as silence."""
+MAX_STEPS_BEHIND = 8
+"""Further behind, the model goes straight to the newest step; nearer, it catches up."""
+
+_WAIT_S = 0.1
+_TAIL_WAIT_S = 0.01
+_JOIN_S = 15.0  # a recorder may take 10 s to flush to a slow disk
+
+log = logging.getLogger(__name__)
+
+
+class Driver:
+    """Owns the threads of one run. Use it once.
+
+    Threads: all methods are for the owner's thread. An error in another thread stops the run and
+    is raised by ``start``, ``wait`` or ``stop``.
+
+    Args:
+        pipeline: a fresh one.
+        source: where the sound comes from, not started.
+        clock: the wall clock.
+    """
+
+    def __init__(self, pipeline: Pipeline, source: Source, clock: Clock | None = None) -> None:
+        self.pipeline = pipeline
+        self.source = source
+        self._clock = clock or SystemClock()
+        self._ring = AudioRing(RING_SAMPLES)
+        self._stream = StreamClock()
+        self._failure: BaseException | None = None
+        self._opened = threading.Event()
+        self._stopping = threading.Event()
+        self._started_s = 0.0
+        # Set by ha2g-infer when the source has ended: (samples, when the last was captured).
+        self._source_end: tuple[int, float] | None = None
+        self._emit = threading.Thread(target=self._guard, args=(self._emit_loop,), name="ha2g-emit")
+        self._infer = threading.Thread(
+            target=self._guard, args=(self._infer_loop,), name="ha2g-infer"
+        )
+        self._emit.daemon = self._infer.daemon = True
+
+    def start(self) -> None:
+        """Warm up, open the targets, then open the source.
+
+        Raises:
+            ClientError: a target cannot be opened.
+            AudioError: the source cannot be opened.
+        """
+        self.pipeline.prepare()
+        self._emit.start()
+        self._opened.wait()
+        try:
+            self._raise_failure()
+            self.source.start(self._on_block, self._ring.close)
+        except BaseException:
+            self._stopping.set()
+            self._emit.join(_JOIN_S)
+            raise
+        self._started_s = self._clock.now_s()
+        self._infer.start()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Let the run go on for a while.
+
+        Returns:
+            Whether it is over: the source has ended, the tail was played, the targets are closed.
+
+        Raises:
+            Exception: whatever ended the source or a thread.
+        """
+        self._emit.join(timeout_s)
+        duration_s = self.pipeline.settings.duration_s
+        if duration_s is not None and self._clock.now_s() - self._started_s >= duration_s:
+            self._end_source()
+        if self._emit.is_alive() and self._failure is None:
+            return False
+        self.stop()
+        return True
+
+    def stop(self) -> None:
+        """End now, without the tail. Targets are flushed and closed. May be called twice.
+
+        Raises:
+            Exception: whatever ended the source or a thread before.
+        """
+        self._stopping.set()
+        self._end_source()
+        for thread in (self._emit, self._infer):
+            if thread.ident is not None:
+                thread.join(_JOIN_S)
+                if thread.is_alive():
+                    log.warning("the thread %s does not end and is left behind", thread.name)
+        self._failure = self._failure or self.source.failure()
+        self._raise_failure()
+
+    def summary(self) -> dict[str, Any]:
+        """Everything counted, as plain values."""
+        return {
+            "source": {
+                "name": self.source.name,
+                "samples": self.pipeline.state.heard_samples,
+                "xruns": self.source.xruns,
+                "bad_samples": self.source.bad_samples,
+                "ring_overwritten": self._ring.overwritten,
+            },
+            "added_delay_ms": round(1e3 * self._stream.delay_s, 3),
+            **self.pipeline.summary(),
+        }
+
+    def _end_source(self) -> None:
+        if not self._ring.closed:
+            self.source.stop()
+            self._ring.close()
+
+    def _raise_failure(self) -> None:
+        failure, self._failure = self._failure, None
+        if failure is not None:
+            raise failure
+
+    def _guard(self, loop: Callable[[], None]) -> None:
+        """Run a thread's loop; an error stops the run and is kept for the owner."""
+        try:
+            loop()
+        except BaseException as error:
+            self._failure = self._failure or error
+            self._stopping.set()
+        finally:
+            self._opened.set()
+
+    # --- the source's thread
+
+    def _on_block(self, block: AudioBlock) -> None:
+        self._ring.write(block.samples, block.captured_at_s)
+
+    # --- ha2g-infer
+
+    def _infer_loop(self) -> None:
+        pipeline = self.pipeline
+        while not self._stopping.is_set():
+            if self._ring.closed and not self._play_tail():
+                return
+            if not self._ring.wait_for(samples_heard_at(pipeline.state.next_step), _WAIT_S):
+                continue
+            pipeline.hear(self._new_samples(pipeline.state.heard_samples))
+            if stepper.steps_due(pipeline.state) > MAX_STEPS_BEHIND:
+                skipped, pipeline.state = stepper.skip_to_newest(pipeline.state)
+                pipeline.stats.skipped_steps += skipped
+            while stepper.steps_due(pipeline.state) and not self._stopping.is_set():
+                step = pipeline.state.next_step
+                newest_column = columns_complete(samples_heard_at(step)) * HOP_SAMPLES
+                pipeline.step(self._captured_at_s(newest_column))
+                due_s = self._captured_at_s(samples_heard_at(step))
+                if math.isfinite(due_s):
+                    self._stream.note_lag(self._clock.now_s() - due_s)
+
+    def _new_samples(self, heard: int) -> F32:
+        """Everything after the first ``heard`` samples; what is too old to be had is silence."""
+        written = self._ring.written
+        start = max(heard, written - READ_BACK_SAMPLES)
+        lost = np.zeros(start - heard, dtype=np.float32)
+        self.pipeline.stats.lost_samples += len(lost)
+        return np.concatenate((lost, self._ring.read(start, written)))
+
+    def _captured_at_s(self, samples: int) -> float:
+        """When the last of the first ``samples`` samples was captured; NaN if none ever was."""
+        if samples == 0 or (self._source_end is not None and samples > self._source_end[0]):
+            return math.nan
+        try:
+            return self._ring.captured_at_s(samples - 1)
+        except Overrun:
+            return math.nan
+
+    def _play_tail(self) -> bool:
+        """The source has ended: write the silence that is due by now. False when all was heard."""
+        written = self._ring.written
+        if self._source_end is None:
+            last_s = self._ring.captured_at_s(written - 1) if written else self._clock.now_s()
+            self._source_end = (written, last_s)
+        samples, captured_at_s = self._source_end
+        end = samples + self.pipeline.settings.tail_samples
+        if self.pipeline.state.next_step > newest_step(end):
+            return False
+        passed_s = self._clock.now_s() - captured_at_s
+        due = min(samples + int(passed_s * SAMPLE_RATE_HZ), end)
+        if due > written:
+            silence = np.zeros(due - written, dtype=np.float32)
+            self._ring.write(silence, captured_at_s + (due - samples) / SAMPLE_RATE_HZ)
+        else:
+            time.sleep(_TAIL_WAIT_S)
+        return True
+
+    # --- ha2g-emit
+
+    def _emit_loop(self) -> None:
+        self.pipeline.open()
+        self._opened.set()
+        try:
+            while not self._ring.wait_for(1, _WAIT_S):
+                no_sound_at_all = self._ring.closed and not self.pipeline.settings.tail_samples
+                if self._stopping.is_set() or no_sound_at_all:
+                    return
+                time.sleep(_TAIL_WAIT_S)  # a closed ring does not wait
+            with FineTimer():
+                self._emit_frames()
+        finally:
+            self.pipeline.close()
+
+    def _emit_frames(self) -> None:
+        stats, frame_s = self.pipeline.stats, 1.0 / self.pipeline.settings.fps
+        pacer = Pacer(self.pipeline.settings.fps, self._clock)
+        shown = None
+        while not self._stopping.is_set():
+            tick = pacer.wait()
+            written = self._ring.written
+            captured_at_s = self._ring.captured_at_s(written - 1)
+            stream_s = self._stream.now(self._clock.now_s(), written, captured_at_s)
+            chunk = self.pipeline.emit(stream_s).chunk
+            handed_over_s = self._clock.now_s()
+            stats.count_pace(frame_s, handed_over_s - tick.due_s, tick.missed)
+            if chunk is not None and chunk is not shown and math.isfinite(chunk.captured_at_s):
+                stats.count_latency(handed_over_s - chunk.captured_at_s)
+            shown = chunk
+            if self._source_end is not None:
+                end = self._source_end[0] + self.pipeline.settings.tail_samples
+                if stream_s >= end / SAMPLE_RATE_HZ:
+                    return

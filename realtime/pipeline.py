@@ -1,0 +1,268 @@
+"""The stages joined into one object, without threads and without a clock.
+
+    hear    samples ──> features
+    step    features ──model──> schedule
+    emit    schedule ──pose at a moment──> retarget ──frame──> clients
+
+``driver`` calls them from its threads; ``run_fast`` calls them in one loop.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+
+import numpy as np
+
+from ha2g_live.clients.jsonl import QUEUE_FRAMES, JsonlClient
+from ha2g_live.engines.base import Engine, warm_up
+from ha2g_live.realtime import stepper
+from ha2g_live.realtime.errors import ConfigError
+from ha2g_live.realtime.humanoid import HIPS_REST_M
+from ha2g_live.realtime.retarget import to_rotations
+from ha2g_live.realtime.schedule import PoseSchedule, Sampled
+from ha2g_live.realtime.stats import Stats
+from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ, newest_step
+from ha2g_live.realtime.types import F32, Client, PoseFrame, StreamInfo
+
+MIN_FPS, MAX_FPS = 24.0, 144.0
+MAX_TAIL_S = 60.0
+_LEVEL_KEPT = 0.8  # of the level shown, from one block to the next
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a run is asked to do.
+
+    Attributes:
+        fps: output frames a second.
+        style: a style of the model; None takes its first.
+        seed: picks the stream of gestures.
+        tail_s: silence heard after the source has ended, so that the hands come to rest.
+        duration_s: end the source after this time; None lets it run to its end.
+    """
+
+    fps: float = 60.0
+    style: str | None = None
+    seed: int = 0
+    tail_s: float = 1.5
+    duration_s: float | None = None
+
+    def __post_init__(self) -> None:
+        # Written so that NaN is refused too.
+        if not MIN_FPS <= self.fps <= MAX_FPS:
+            raise ConfigError(
+                f"the frame rate must be in {MIN_FPS:g}..{MAX_FPS:g}, got {self.fps:g}"
+            )
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"the seed must be a whole number in 0..2^64 - 1, got {self.seed}")
+        if not 0.0 <= self.tail_s <= MAX_TAIL_S:
+            raise ConfigError(f"the tail must be in 0..{MAX_TAIL_S:g} seconds, got {self.tail_s:g}")
+        if self.duration_s is not None and not 0.0 < self.duration_s < math.inf:
+            raise ConfigError(f"the duration must be above 0 seconds, got {self.duration_s:g}")
+
+    @property
+    def tail_samples(self) -> int:
+        """The tail in samples."""
+        return round(self.tail_s * SAMPLE_RATE_HZ)
+
+
+class Pipeline:
+    """One stream from samples to targets.
+
+    Threads: ``hear`` and ``step`` for one thread, ``open``, ``emit`` and ``close`` for another.
+
+    Attributes:
+        stats: counters of the run.
+        state: the stream's memory.
+        schedule: the poses to come.
+        latest: newest frame handed over.
+        level: peak of the sound heard lately, 1 is full scale.
+
+    Raises:
+        ModelError: the model has no such style.
+    """
+
+    def __init__(self, engine: Engine, clients: Sequence[Client], settings: Settings) -> None:
+        spec = engine.spec
+        self.engine = engine
+        self.clients = list(clients)
+        self.settings = settings
+        self.info = StreamInfo(fps=settings.fps, model=f"{spec.name} {spec.version}")
+        self.stats = Stats()
+        self.state = stepper.initial_state(spec, settings.style or spec.styles[0], settings.seed)
+        self.schedule = PoseSchedule()
+        self.latest: PoseFrame | None = None
+        self.level = 0.0
+        self._failures: dict[str, int] = {}
+
+    def prepare(self) -> None:
+        """Pay for everything that is slow the first time, and have a pose before any sound."""
+        warm_up(self.engine)
+        self.step(math.nan)  # step 0 needs no sound
+        to_rotations(self.schedule.sample(0.0).directions)
+        self.stats.begin()
+
+    def hear(self, samples: F32) -> None:
+        """Take in (n,) float32 samples at 16 kHz."""
+        self.state = stepper.hear(samples, self.state)
+        if len(samples):
+            self.level = max(float(np.abs(samples).max()), _LEVEL_KEPT * self.level)
+
+    def step(self, captured_at_s: float) -> None:
+        """Run the next model step, which must be due.
+
+        Args:
+            captured_at_s: when the last sample it hears was captured; NaN if that means nothing.
+        """
+        chunk, self.state = stepper.step(self.engine, self.state, captured_at_s)
+        self.schedule.merge(chunk)
+        self.stats.count_step(chunk.infer_s)
+
+    def open(self) -> None:
+        """Open all targets, or none.
+
+        Raises:
+            ClientError: one cannot be opened.
+        """
+        for opened, client in enumerate(self.clients):
+            try:
+                client.start(self.info)
+            except BaseException:
+                self._close(self.clients[:opened])
+                raise
+
+    def emit(self, stream_s: float) -> Sampled:
+        """Make the frame of a moment of the stream and hand it to all targets."""
+        sampled = self.schedule.sample(stream_s)
+        frame = PoseFrame(
+            seq=self.stats.frames,
+            stream_time_s=stream_s,
+            directions=sampled.directions,
+            rotations=to_rotations(sampled.directions),
+            hips_m=HIPS_REST_M,
+        )
+        for client in self.clients:
+            try:
+                client.send(frame)
+            except Exception as error:
+                self._count_failure(client, error)
+        before_s = self.latest.stream_time_s if self.latest else stream_s
+        self.stats.count_frame(sampled.directions, stream_s - before_s, sampled.starved)
+        self.latest = frame
+        return sampled
+
+    def close(self) -> None:
+        """Flush and close all targets."""
+        self._close(self.clients)
+
+    def summary(self) -> dict[str, Any]:
+        """Everything counted, as plain values."""
+        return {
+            "model": self.info.model,
+            "fps": self.settings.fps,
+            "seed": self.settings.seed,
+            **self.stats.as_dict(),
+            "schedule": {
+                "limited": self.schedule.limited,
+                "damaged": self.schedule.damaged,
+                "stale": self.schedule.stale,
+            },
+            "clients": {
+                client.name: {
+                    **client.stats.as_dict(),
+                    "failures": self._failures.get(client.name, 0),
+                }
+                for client in self.clients
+            },
+        }
+
+    def _close(self, clients: Sequence[Client]) -> None:
+        for client in clients:
+            try:
+                client.close()
+            except Exception as error:
+                self._count_failure(client, error)
+
+    def _count_failure(self, client: Client, error: Exception) -> None:
+        """One broken target must not stop the others."""
+        failures = self._failures.get(client.name, 0)
+        self._failures[client.name] = failures + 1
+        if failures == 0:
+            log.warning("%s: %s", client.name, error)
+
+
+def run_fast(
+    pipeline: Pipeline, blocks: Iterable[F32], on_frame: Callable[[], None] | None = None
+) -> None:
+    """The whole run in one loop, as fast as the computer can: each output frame exactly once.
+
+    The frame at ``k / fps`` is made when all sound before it was heard and every step that allows
+    was taken. No time is measured but the model's.
+
+    Args:
+        pipeline: a fresh one.
+        blocks: the sound, (n,) float32 at 16 kHz each.
+        on_frame: called after each frame.
+
+    Raises:
+        ClientError: a target cannot be opened.
+        AudioError: the sound cannot be read.
+    """
+    settings = pipeline.settings
+    pipeline.prepare()
+    pipeline.open()
+    try:
+        feed = _with_tail(blocks, settings)
+        more = True
+        for k in count():
+            until = int(k * SAMPLE_RATE_HZ / settings.fps)
+            while more and pipeline.state.heard_samples < until:
+                block = next(feed, None)
+                more = block is not None
+                if block is not None:
+                    pipeline.hear(block)
+            if not more and until >= pipeline.state.heard_samples:
+                return
+            while pipeline.state.next_step <= newest_step(until):
+                pipeline.step(math.nan)
+            pipeline.emit(k / settings.fps)
+            _let_recorders_catch_up(pipeline)
+            if on_frame is not None:
+                on_frame()
+    finally:
+        pipeline.close()
+
+
+def _with_tail(blocks: Iterable[F32], settings: Settings) -> Iterator[F32]:
+    """The blocks, cut to the duration asked for, then the tail."""
+    limit = math.inf
+    if settings.duration_s is not None:
+        limit = round(settings.duration_s * SAMPLE_RATE_HZ)
+    heard = 0
+    for block in blocks:
+        kept = block[: int(min(len(block), limit - heard))]
+        heard += len(kept)
+        yield kept
+        if heard >= limit:
+            break
+    yield np.zeros(settings.tail_samples, dtype=np.float32)
+
+
+def _let_recorders_catch_up(pipeline: Pipeline) -> None:
+    """Live, the disk has a frame time for each frame; here it is waited for, so none is lost."""
+    for client in pipeline.clients:
+        if isinstance(client, JsonlClient):
+            while (
+                client.failure() is None
+                and pipeline.stats.frames - client.stats.sent - client.stats.dropped
+                > QUEUE_FRAMES // 2
+            ):
+                time.sleep(0.001)
