@@ -132,7 +132,12 @@ class PoseLevel(nn.Module):
     the level adds a correction.
     """
 
-    def __init__(self, bones: tuple[int, ...], before: tuple[int, ...], given: int, hidden: int):
+    dims: Tensor
+    source: Tensor
+
+    def __init__(
+        self, bones: tuple[int, ...], before: tuple[int, ...], given: int, hidden: int
+    ) -> None:
         super().__init__()
         dims = [3 * bone + axis for bone in bones for axis in range(3)]
         dims_before = [3 * bone + axis for bone in before for axis in range(3)]
@@ -148,6 +153,11 @@ class PoseLevel(nn.Module):
             nn.LeakyReLU(0.01),
             nn.Linear(hidden // 2, size * FRAMES_AHEAD),
         )
+
+    def project(self, known: Tensor) -> Tensor:
+        """(..., given) what is known of a frame before any pose -> (..., 3 H)."""
+        projected: Tensor = self.given(known)
+        return projected
 
     def forward(
         self, given: Tensor, before: Tensor, seeds: Tensor, hidden: Tensor
@@ -174,6 +184,8 @@ class PoseLevel(nn.Module):
 
 class LiveNetwork(nn.Module):
     """Audio learner, choice head and six pose levels."""
+
+    mean_direction: Tensor
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -230,9 +242,12 @@ class LiveNetwork(nn.Module):
             (self.style_embedding(style), self.choice_embedding(choice), age_features(age)), dim=-1
         )
         return [
-            level.given(torch.cat((blends[..., i, :], known), dim=-1))
-            for i, level in enumerate(self.levels)
+            level.project(torch.cat((blends[..., i, :], known), dim=-1))
+            for i, level in enumerate(self._pose_levels())
         ]
+
+    def _pose_levels(self) -> list[PoseLevel]:
+        return [level for level in self.levels if isinstance(level, PoseLevel)]
 
     def pose(
         self, given: list[Tensor], seeds: Tensor, hidden: Tensor
@@ -246,9 +261,8 @@ class LiveNetwork(nn.Module):
         outputs: list[Tensor] = []
         states: list[Tensor] = []
         before = seeds.new_zeros(seeds.shape[0], FRAMES_AHEAD, 0)
-        for level, known, state in zip(
-            self.levels, given, hidden.split(list(self.config.hidden), dim=1), strict=True
-        ):
+        parts = torch.split(hidden, list(self.config.hidden), dim=1)
+        for level, known, state in zip(self.levels, given, parts, strict=True):
             before, state_after = level(known, before, seeds, state)
             outputs.append(before)
             states.append(state_after)

@@ -68,8 +68,10 @@ class Driver:
         self._opened = threading.Event()
         self._stopping = threading.Event()
         self._started_s = 0.0
-        # Set by ha2g-infer when the source has ended: (samples, when the last was captured).
+        # Set by ha2g-infer: how the source ended (samples, when the last was captured), and
+        # that the tail after it was heard.
         self._source_end: tuple[int, float] | None = None
+        self._heard_all = threading.Event()
         self._emit = threading.Thread(target=self._guard, args=(self._emit_loop,), name="ha2g-emit")
         self._infer = threading.Thread(
             target=self._guard, args=(self._infer_loop,), name="ha2g-infer"
@@ -175,6 +177,7 @@ class Driver:
         pipeline = self.pipeline
         while not self._stopping.is_set():
             if self._ring.closed and not self._play_tail():
+                self._heard_all.set()
                 return
             if not self._ring.wait_for(samples_heard_at(pipeline.state.next_step), _WAIT_S):
                 continue
@@ -207,18 +210,22 @@ class Driver:
         except Overrun:
             return math.nan
 
+    @property
+    def _end_samples(self) -> int:
+        """Length of the stream with its tail, once the source has ended."""
+        return (self._source_end or (0, 0.0))[0] + self.pipeline.settings.tail_samples
+
     def _play_tail(self) -> bool:
         """The source has ended: write the silence that is due by now. False when all was heard."""
         written = self._ring.written
         if self._source_end is None:
             last_s = self._ring.captured_at_s(written - 1) if written else self._clock.now_s()
             self._source_end = (written, last_s)
-        samples, captured_at_s = self._source_end
-        end = samples + self.pipeline.settings.tail_samples
-        if self.pipeline.state.next_step > newest_step(end):
+        if self.pipeline.state.next_step > newest_step(self._end_samples):
             return False
+        samples, captured_at_s = self._source_end
         passed_s = self._clock.now_s() - captured_at_s
-        due = min(samples + int(passed_s * SAMPLE_RATE_HZ), end)
+        due = min(samples + int(passed_s * SAMPLE_RATE_HZ), self._end_samples)
         if due > written:
             silence = np.zeros(due - written, dtype=np.float32)
             self._ring.write(silence, captured_at_s + (due - samples) / SAMPLE_RATE_HZ)
@@ -257,7 +264,5 @@ class Driver:
             if chunk is not None and chunk is not shown and math.isfinite(chunk.captured_at_s):
                 stats.count_latency(handed_over_s - chunk.captured_at_s)
             shown = chunk
-            if self._source_end is not None:
-                end = self._source_end[0] + self.pipeline.settings.tail_samples
-                if stream_s >= end / SAMPLE_RATE_HZ:
-                    return
+            if self._heard_all.is_set() and stream_s >= self._end_samples / SAMPLE_RATE_HZ:
+                return

@@ -239,7 +239,10 @@ class MicrophoneSource:
             for device in candidates:
                 capture = self._try(device)
                 if capture is not None:
-                    _log.warning("microphone is back: %s", device.name)
+                    if by_name and device not in same:
+                        _log.warning("%s is not back: using %s", self._name, device.name)
+                    else:
+                        _log.warning("microphone is back: %s", device.name)
                     return capture
         return None
 

@@ -224,12 +224,12 @@ def run_fast(
         more = True
         for k in count():
             until = int(k * SAMPLE_RATE_HZ / settings.fps)
-            while more and pipeline.state.heard_samples < until:
+            while more and pipeline.state.heard_samples <= until:
                 block = next(feed, None)
                 more = block is not None
                 if block is not None:
                     pipeline.hear(block)
-            if not more and until >= pipeline.state.heard_samples:
+            if until >= pipeline.state.heard_samples:
                 return
             while pipeline.state.next_step <= newest_step(until):
                 pipeline.step(math.nan)

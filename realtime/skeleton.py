@@ -8,7 +8,10 @@ Bone order, lengths, hierarchy levels and the mean direction are the published d
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 
 from ha2g_live.realtime.types import F32
 
@@ -93,10 +96,10 @@ def bone_index(parent: str, child: str) -> int:
     return BONES.index((JOINT_NAMES.index(parent), JOINT_NAMES.index(child)))
 
 
-def normalise(directions: F32) -> F32:
+def normalise(vectors: npt.NDArray[np.floating[Any]]) -> F32:
     """(..., 3) vectors scaled to length one; a zero vector stays zero."""
-    length = np.linalg.norm(directions, axis=-1, keepdims=True)
-    return (directions / np.maximum(length, 1e-8)).astype(np.float32)
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return np.asarray(vectors / np.maximum(length, 1e-8), dtype=np.float32)
 
 
 def joint_positions(directions: F32, lengths_m: F32 | None = None) -> F32:

@@ -75,7 +75,7 @@ class StatusLine:
 
     def __init__(self, pipeline: Pipeline, source: Source | None, stream: TextIO) -> None:
         self._pipeline = pipeline
-        self._source = source
+        self.source = source
         self._stream = stream
         self._in_place = stream.isatty()
         self._blocks = "█░" if _can_write(stream, "█░") else "#."
@@ -106,7 +106,7 @@ class StatusLine:
             passed_s = max(now_s - self._counted_s, 1e-3)
             self._fps = (frames - self._counted_frames) / passed_s
             self._counted_s, self._counted_frames = now_s, frames
-        return status_text(self._pipeline, self._source, self._fps, self._blocks)
+        return status_text(self._pipeline, self.source, self._fps, self._blocks)
 
     def clear(self) -> None:
         """Leave the terminal's line empty for whatever comes next."""

@@ -7,6 +7,7 @@ whose encoding has no Braille gets one character per cell instead.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import math
 import shutil
 import sys
@@ -64,7 +65,7 @@ def figure(directions: F32, columns: int, rows: int, ascii_only: bool = False) -
     centre = points[_NECK] + 1.1 * up
     turns = np.linspace(0.0, 2.0 * math.pi, 25)
     outline = centre + _HEAD_RADIUS_M * scale * np.stack((0.8 * np.cos(turns), np.sin(turns)), 1)
-    for start, end in zip(outline[:-1], outline[1:], strict=True):
+    for start, end in itertools.pairwise(outline):
         _line(dots, start, end)
     _line(dots, points[_NECK], centre + _HEAD_RADIUS_M * scale * _unit(points[_NECK] - centre))
     cells = dots.reshape(rows, 4, columns, 2)

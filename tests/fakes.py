@@ -1,4 +1,4 @@
-"""Stand-ins for what a test machine does not have: a clock to turn, a microphone, a trained model."""
+"""Stand-ins for what a test cannot have: a clock to turn, a microphone, a trained model."""
 
 from __future__ import annotations
 

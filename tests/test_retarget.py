@@ -111,7 +111,7 @@ def turned_degrees(a: Any, b: Any) -> Any:
 
 def with_bones(**unity: tuple[float, float, float]) -> F32:
     """Rest directions with some changed, given as child joint = direction in Unity axes."""
-    directions = REST.copy()
+    directions: F32 = REST.copy()
     for child, direction in unity.items():
         for bone, (_, joint) in enumerate(skeleton.BONES):
             if skeleton.JOINT_NAMES[joint] == child:
@@ -136,7 +136,7 @@ def test_an_arm_that_hangs_is_90_degrees_about_z_left_and_minus_90_right() -> No
 
 
 def test_a_bent_elbow_is_a_pure_hinge() -> None:
-    """Hanging upper arms, forearms forward: the twist must let the elbow bend about its own axis."""
+    """Hanging upper arms, forearms ahead: the twist lets the elbow bend about its own axis."""
     ahead, down = (0.0, 0.0, 1.0), (0.0, -1.0, 0.0)
     knuckles = {
         f"{side}_{finger}_1": ahead

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import soundfile
+import soxr
 
 from ha2g_live.realtime import sources as sources_module
 from ha2g_live.realtime.audio_file import demo_clip, read_audio
@@ -320,6 +321,12 @@ def best_match(captured: F32, played: F32) -> tuple[float, int]:
     return float(scores[at]), at
 
 
+def upsampled(samples: F32) -> F32:
+    """Eight times the rate: played and captured sound may lie apart by a fraction of a sample."""
+    out: F32 = soxr.resample(samples, 16_000, 128_000)
+    return out
+
+
 def speech(path: Path, seconds: float = 2.0) -> F32:
     samples = read_audio(demo_clip())[: int(16_000 * seconds)]
     write(path, samples)
@@ -328,7 +335,7 @@ def speech(path: Path, seconds: float = 2.0) -> F32:
 
 def heard(recorder: Recorder, played: F32) -> bool:
     captured = recorder.samples()
-    return len(captured) > len(played) and best_match(captured, played)[0] > 0.98
+    return len(captured) > len(played) and best_match(captured, played)[0] > 0.9
 
 
 def test_the_microphone_delivers_what_is_spoken_to_it(
@@ -347,11 +354,11 @@ def test_the_microphone_delivers_what_is_spoken_to_it(
         assert recorder.process.wait(60.0) == 0
     finally:
         recorder.close()
-    captured = recorder.samples()
-    score, at = best_match(captured, played)
-    stretch = captured[at : at + len(played)]
-    gain = float(np.dot(stretch, played) / np.dot(played, played))
+    captured, fine = upsampled(recorder.samples()), upsampled(played)
+    score, at = best_match(captured, fine)
+    gain = float(np.dot(captured[at : at + len(fine)], fine) / np.dot(fine, fine))
     print(f"correlation {score:.5f}, gain {gain:.4f}, {end}")  # noqa: T201
+    assert score > 0.99
     assert gain == pytest.approx(1.0, abs=0.05)
     assert end["bad"] == 0
     assert end["dropped"] == 0
@@ -383,7 +390,7 @@ def test_an_unplugged_microphone_is_silence_until_it_is_back(
         recorder.until(
             lambda: (
                 len(recorder.samples()) - back_at > len(played)
-                and best_match(recorder.samples()[back_at:], played)[0] > 0.98
+                and best_match(recorder.samples()[back_at:], played)[0] > 0.9
             )
         )
         assert recorder.ask("state", "state")["state"] == ""
@@ -394,6 +401,50 @@ def test_an_unplugged_microphone_is_silence_until_it_is_back(
     assert end["failure"] == "None"
     logs = [event["text"] for event in recorder.events if event["event"] == "log"]
     assert len(logs) == 2
+
+
+def test_a_microphone_that_hangs_is_silence_until_it_goes_on(
+    virtual_microphone: VirtualMicrophone, tmp_path: Path
+) -> None:
+    recorder = Recorder(virtual_microphone, "default", tmp_path)
+    try:
+        recorder.event("open")
+        recorder.until(lambda: len(recorder.samples()) > 0)
+        virtual_microphone.freeze()
+        assert "is lost" in recorder.event("log")["text"]
+        lost_at = len(recorder.samples())
+        recorder.until(lambda: len(recorder.samples()) > lost_at + 16_000)
+        virtual_microphone.thaw()
+        assert recorder.event("log")["text"] == "microphone is back: default"
+        # A driver that hangs for good must not keep the program from ending.
+        virtual_microphone.freeze()
+        recorder.ask("stop", "stopped")
+        assert recorder.process.wait(60.0) == 0
+    finally:
+        recorder.close()
+
+
+def test_samples_that_are_no_sound_become_silence(
+    virtual_microphone: VirtualMicrophone, tmp_path: Path
+) -> None:
+    samples = 0.6 * np.stack([noise(96_000)] * 2, axis=1)
+    samples[48_000:48_100] = np.nan
+    samples[60_000:60_010] = np.inf
+    write(tmp_path / "bad.wav", samples, 48_000)
+    recorder = Recorder(virtual_microphone, "default", tmp_path)
+    try:
+        recorder.event("open")
+        recorder.until(lambda: len(recorder.samples()) > 0)
+        assert virtual_microphone.play(tmp_path / "bad.wav").wait(60.0) == 0
+        end_at = len(recorder.samples()) + 16_000
+        recorder.until(lambda: len(recorder.samples()) > end_at)
+        end = recorder.ask("stop", "stopped")
+    finally:
+        recorder.close()
+    assert end["bad"] > 0
+    captured = recorder.samples()
+    assert np.isfinite(captured).all()
+    assert 0.1 < np.abs(captured).max() < 1.0
 
 
 def test_a_lost_microphone_can_be_stopped(

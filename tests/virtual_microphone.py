@@ -10,6 +10,7 @@ import contextlib
 import ctypes.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -49,7 +50,7 @@ def missing() -> str:
 
 
 class VirtualMicrophone:
-    """A microphone that can be spoken to, unplugged and plugged in again."""
+    """A microphone that can be spoken to, unplugged, plugged in again, and made to hang."""
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -88,14 +89,16 @@ class VirtualMicrophone:
                 text = (self._folder / "pulseaudio.log").read_text(errors="replace")
                 raise RuntimeError(f"pulseaudio did not start: {text[-2000:]}")
             time.sleep(0.02)
-        # Without a listener that asks for low latency the sink works in blocks of 2 s, and a
-        # recorder that comes later has to wait for the current one to end.
-        warm = self._client(["parec", "--latency-msec=5"], stdout=subprocess.PIPE)
-        assert warm.stdout is not None
-        warm.stdout.read(1)
-        warm.stdout.close()
-        warm.wait()
+        # Without a listener that asks for low latency the sink works in blocks of 2 s, and what
+        # comes later waits for the current one to end. This one stays; the second shows the end.
         self._client(["parec", "--latency-msec=5"], stdout=subprocess.DEVNULL)
+        probe = self._client(["parec", "--latency-msec=5"], stdout=subprocess.PIPE)
+        assert probe.stdout is not None
+        if not probe.stdout.read(RATE_HZ // 10):
+            raise RuntimeError("the virtual microphone delivers nothing")
+        probe.stdout.close()
+        probe.kill()
+        probe.wait()
 
     def stop(self) -> None:
         """Unplug the microphone, as hardware goes: without a word to whoever records."""
@@ -106,6 +109,16 @@ class VirtualMicrophone:
         self._processes.clear()
         self._daemon = None
         self._socket.unlink(missing_ok=True)
+
+    def freeze(self) -> None:
+        """Let the microphone hang: it stays open but delivers nothing, and calls do not return."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """End ``freeze``."""
+        assert self._daemon is not None
+        self._daemon.send_signal(signal.SIGCONT)
 
     def play(self, path: Path) -> subprocess.Popen[bytes]:
         """Begin to play an audio file to the microphone; ``wait()`` on the result for its end."""

@@ -73,4 +73,5 @@ class Discriminator(nn.Module):
         local = self.local(poses.transpose(1, 2)).transpose(1, 2)
         both, _ = self.recurrence(local)
         added = both[..., :64] + both[..., 64:]
-        return self.verdict(self.per_frame(added).squeeze(-1)).squeeze(-1)
+        verdict: Tensor = self.verdict(self.per_frame(added).squeeze(-1))
+        return verdict.squeeze(-1)

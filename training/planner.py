@@ -311,9 +311,8 @@ def _pitch(directions: F32, angle_rad: npt.NDArray[np.float64]) -> F32:
     """Turn (frames, bones, 3) about the left-right axis; positive lifts what points forward."""
     cos, sin = np.cos(angle_rad)[:, None], np.sin(angle_rad)[:, None]
     y, z = directions[..., 1], directions[..., 2]
-    return np.stack(
-        (directions[..., _AXIS_X], cos * y + sin * z, cos * z - sin * y), axis=-1
-    ).astype(np.float32)
+    turned = (directions[..., _AXIS_X], cos * y + sin * z, cos * z - sin * y)
+    return np.asarray(np.stack(turned, axis=-1), dtype=np.float32)
 
 
 def _smooth(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

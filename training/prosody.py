@@ -84,7 +84,7 @@ def _voice(energy_db: F64) -> npt.NDArray[np.bool_]:
     quiet, strong = np.percentile(energy_db, [10, 95])
     # In a noisy room the floor, not the range of a voice, decides what is silence.
     floor = quiet + _NOISE_SHARE * (strong - quiet)
-    loud = energy_db > max(strong - _VOICE_RANGE_DB, floor, -60.0)
+    loud = np.asarray(energy_db > max(strong - _VOICE_RANGE_DB, floor, -60.0), dtype=np.bool_)
     closed = _fill(loud, False, round(_CLOSE_GAP_S * FRAME_HZ))
     return _fill(closed, True, round(_DROP_BURST_S * FRAME_HZ))
 

@@ -141,10 +141,8 @@ class Trainer:
 
     def _begin_streams(self, batch: Batch) -> None:
         restarted = torch.from_numpy(batch.restarted)
-        for name, value in self.state.items():
-            value = value.detach()
-            value[restarted] = 0.0
-            self.state[name] = value
+        for name, carried in self.state.items():
+            self.state[name] = carried.detach() * ~restarted.reshape(-1, *[1] * (carried.ndim - 1))
         self.state["seeds"][restarted] = torch.from_numpy(batch.first_seeds)[restarted]
 
     def _forward(self, batch: Batch) -> tuple[dict[str, tuple[float, Tensor]], Tensor]:
@@ -258,7 +256,7 @@ class Trainer:
             + functional.softplus(self.discriminator(fake)).mean()
         )
         self.judge_optimiser.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         self.judge_optimiser.step()
         return float(loss.detach())
 

@@ -1,0 +1,27 @@
+"""A live network of random weights, small enough to make and export in a moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from ha2g_live.engines.base import ModelSpec
+from ha2g_live.engines.network import LiveNetwork, NetworkConfig
+from ha2g_live.training.export import export_network
+
+STYLES = ("calm", "lively")
+CHOICES = ("idle:a", "idle:b", "beat:left", "beat:both", "offer:right")
+
+
+def small_network(seed: int = 0) -> LiveNetwork:
+    torch.manual_seed(seed)
+    sizes = NetworkConfig(len(STYLES), len(CHOICES), channels=16, hidden=(8, 8, 12, 12, 16, 16))
+    return LiveNetwork(sizes).eval()
+
+
+def write_small_model(path: Path, seed: int = 0) -> LiveNetwork:
+    network = small_network(seed)
+    spec = ModelSpec("small", "0", STYLES, CHOICES, network.config.state_shapes)
+    export_network(network, spec, path, card="random weights")
+    return network

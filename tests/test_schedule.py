@@ -1,0 +1,252 @@
+"""The schedule: exact where predictions agree, without a step where they do not."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from ha2g_live.realtime.schedule import (
+    BLEND_S,
+    KNOTS,
+    MAX_TURN_RAD,
+    PoseSchedule,
+    evaluate,
+    rotation_vector,
+    start_at,
+)
+from ha2g_live.realtime.skeleton import BONE_COUNT, MEAN_DIRECTION, normalise
+from ha2g_live.realtime.timebase import FRAMES_AHEAD, POSE_FPS
+from ha2g_live.realtime.types import F32, PoseChunk
+
+Predict = Callable[[int], F32]
+
+
+def chunk(first_frame: int, directions: F32) -> PoseChunk:
+    return PoseChunk(first_frame, directions.astype(np.float32), 0, 0.0, 0.0)
+
+
+def swing(frame: float) -> F32:
+    """(42, 3) a smooth motion, each bone at its own pace."""
+    bone = np.arange(BONE_COUNT)
+    angle = 0.8 * np.sin(2.0 * np.pi * 0.9 * frame / POSE_FPS + bone)
+    tilt = 0.3 * np.cos(2.0 * np.pi * 0.4 * frame / POSE_FPS + 2.0 * bone)
+    return normalise(np.stack((np.cos(angle), np.sin(angle), tilt), axis=1).astype(np.float32))
+
+
+def true_chunk(step: int) -> F32:
+    return np.stack([swing(step + 1 + k) for k in range(FRAMES_AHEAD)])
+
+
+def random_chunk(step: int) -> F32:
+    random = np.random.default_rng(step)
+    return normalise(random.normal(size=(FRAMES_AHEAD, BONE_COUNT, 3)).astype(np.float32))
+
+
+def opposite_chunk(step: int) -> F32:
+    poses = np.ones((FRAMES_AHEAD, BONE_COUNT, 3), dtype=np.float32) * (-1.0) ** step
+    return normalise(poses)
+
+
+def play(predict: Predict, fps: float, steps: int = 45, lag_s: float = 0.03) -> F32:
+    """(frames, 42, 3) what is shown when step ``n`` arrives ``lag_s`` after its moment."""
+    schedule, shown, k = PoseSchedule(), [], 0
+    for step in range(steps):
+        while k / fps < step / POSE_FPS + (lag_s if step else 0.0):
+            shown.append(schedule.sample(k / fps).directions)
+            k += 1
+        schedule.merge(chunk(step + 1, predict(step)))
+    return np.array(shown, dtype=np.float64)
+
+
+def steepest(shown: F32, order: int, fps: float) -> float:
+    """Largest finite difference of an order, per second to that order."""
+    differences = np.diff(shown, n=order, axis=0) * fps**order
+    return float(np.linalg.norm(differences, axis=-1).max())
+
+
+@pytest.mark.parametrize("lag_s", [0.0, 0.03, 0.06])
+def test_frames_are_met_exactly_when_predictions_agree(lag_s: float) -> None:
+    shown = play(true_chunk, fps=60.0, lag_s=lag_s)
+    for k in range(60, len(shown), 4):  # every fourth output frame is a pose frame
+        np.testing.assert_allclose(shown[k], swing(k // 4), atol=2e-7)
+
+
+def test_between_frames_the_motion_is_followed_closely() -> None:
+    shown = play(true_chunk, fps=90.0)
+    for k in range(90, len(shown)):
+        np.testing.assert_allclose(shown[k], swing(k / 6.0), atol=0.02)
+
+
+@pytest.mark.parametrize("fps", [24.0, 60.0, 144.0])
+@pytest.mark.parametrize("predict", [true_chunk, random_chunk, opposite_chunk])
+def test_vectors_are_unit_vectors(predict: Predict, fps: float) -> None:
+    lengths = np.linalg.norm(play(predict, fps), axis=-1)
+    np.testing.assert_allclose(lengths, 1.0, atol=1e-6)
+
+
+def small_disagreement(step: int) -> F32:
+    random = np.random.default_rng(step)
+    return normalise(true_chunk(step) + 0.1 * random.normal(size=(3, BONE_COUNT, 3)))
+
+
+@pytest.mark.parametrize("predict", [small_disagreement, random_chunk, opposite_chunk])
+def test_neither_position_nor_velocity_steps_at_a_swap(predict: Predict) -> None:
+    """A step in position would double the speed when the sampling rate doubles, a step in
+    velocity the acceleration. Both must stay what they are."""
+    slow, fast = play(predict, fps=1000.0), play(predict, fps=2000.0)
+    assert steepest(fast, 1, 2000.0) < 1.1 * steepest(slow, 1, 1000.0)
+    assert steepest(fast, 2, 2000.0) < 1.1 * steepest(slow, 2, 1000.0)
+
+
+def test_acceleration_hardly_steps_when_predictions_nearly_agree() -> None:
+    def nearly(step: int) -> F32:
+        random = np.random.default_rng(step)
+        return normalise(true_chunk(step) + 0.01 * random.normal(size=(3, BONE_COUNT, 3)))
+
+    slow, fast = play(nearly, fps=250.0), play(nearly, fps=500.0)
+    # A step of the acceleration would double the jerk when the sampling rate doubles.
+    assert steepest(fast[100:], 3, 500.0) < 1.3 * steepest(slow[50:], 3, 250.0)
+
+
+def test_a_swap_without_blending_would_fail_these_tests() -> None:
+    """The measure itself: the bare curves do step."""
+    schedule, shown, k = PoseSchedule(), [], 0
+    for step in range(20):
+        while k / 1000.0 < step / POSE_FPS + 0.03:
+            shown.append(schedule.sample(k / 1000.0).directions)
+            k += 1
+        schedule.merge(chunk(step + 1, random_chunk(step)))
+        bare = schedule._trajectory
+        bare.turn[:] = 0.0
+    assert steepest(np.array(shown, dtype=np.float64), 1, 1000.0) > 400.0
+
+
+def test_a_difference_is_gone_after_the_blend() -> None:
+    schedule = PoseSchedule()
+    schedule.merge(chunk(1, true_chunk(0)))
+    schedule.sample(0.1)
+    new = np.repeat(swing(40)[None], 3, axis=0)
+    schedule.merge(chunk(2, new))
+    after = schedule.sample(0.1 + BLEND_S + 1.0)
+    # Limited turns may need more than one prediction to get there.
+    for first in range(3, 12):
+        schedule.merge(chunk(first, new))
+    after = schedule.sample(3.0)
+    np.testing.assert_allclose(after.directions, new[0], atol=1e-6)
+
+
+def test_a_stall_eases_to_a_stop_and_is_counted() -> None:
+    schedule = PoseSchedule()
+    for step in range(15):
+        schedule.sample(step / POSE_FPS)
+        schedule.merge(chunk(step + 1, true_chunk(step)))
+    fps = 1000.0
+    start = int(14 / POSE_FPS * fps) + 1
+    shown = np.array([schedule.sample(k / fps).directions for k in range(start, 1800)], dtype=float)
+    # The motion is at up to 4.6 rad/s: a hard stop between two samples would give 4600 rad/s^2.
+    assert steepest(shown, 2, fps) < 400.0
+    np.testing.assert_allclose(shown[-1], swing(17), atol=1e-6)
+    held = [k for k in range(start, 1800) if k / fps * POSE_FPS > 17]
+    assert schedule.starved == 1 + len(held)  # and the one before the first prediction
+
+
+@pytest.mark.parametrize("stall_frames", [4, 9, 400])
+def test_recovery_from_a_stall_is_smooth(stall_frames: int) -> None:
+    def run(fps: float) -> F32:
+        schedule, shown, k = PoseSchedule(), [], 0
+        for step in [*range(12), *range(12 + stall_frames, 40 + stall_frames)]:
+            while k / fps < step / POSE_FPS + (0.02 if step else 0.0):
+                sampled = schedule.sample(k / fps)
+                shown.append(sampled.directions)
+                k += 1
+            schedule.merge(chunk(step + 1, true_chunk(step)))
+        assert not schedule.sample(k / fps).starved
+        return np.array(shown, dtype=np.float64)
+
+    slow, fast = run(500.0), run(1000.0)
+    assert steepest(fast, 1, 1000.0) < 1.1 * steepest(slow, 1, 500.0) < 25.0
+    assert steepest(fast, 2, 1000.0) < 1.1 * steepest(slow, 2, 500.0)
+
+
+def test_before_the_first_prediction_there_is_a_pose_and_the_first_is_taken_at_once() -> None:
+    schedule = PoseSchedule()
+    schedule.merge(chunk(1, true_chunk(0)))
+    np.testing.assert_allclose(schedule.sample(0.0).directions, swing(1), atol=1e-6)
+
+    waiting = PoseSchedule()
+    first = waiting.sample(0.0)
+    assert first.starved
+    assert first.chunk is None
+    np.testing.assert_allclose(first.directions, normalise(MEAN_DIRECTION), atol=1e-6)
+
+
+def test_time_does_not_run_backward() -> None:
+    schedule = PoseSchedule()
+    schedule.merge(chunk(1, true_chunk(0)))
+    newest = schedule.sample(0.15).directions
+    np.testing.assert_array_equal(schedule.sample(0.10).directions, newest)
+
+
+def test_stale_and_damaged_predictions_are_left_out() -> None:
+    schedule = PoseSchedule()
+    schedule.merge(chunk(5, true_chunk(4)))
+    before = schedule.sample(0.35).directions
+    schedule.merge(chunk(4, random_chunk(0)))
+    for damage in (np.nan, np.inf, 0.0):
+        bad = true_chunk(5)
+        bad[1, 7] = damage
+        schedule.merge(chunk(6, bad))
+    assert (schedule.stale, schedule.damaged) == (1, 3)
+    np.testing.assert_array_equal(schedule.sample(0.35).directions, before)
+
+
+def test_no_bone_turns_faster_than_the_limit_from_frame_to_frame() -> None:
+    schedule = PoseSchedule()
+    schedule.merge(chunk(1, opposite_chunk(0)))
+    schedule.merge(chunk(2, opposite_chunk(1)))
+    knots = schedule._trajectory.knots
+    turn = np.linalg.norm(rotation_vector(knots[1], knots[2]), axis=1)
+    np.testing.assert_allclose(turn, MAX_TURN_RAD, atol=1e-6)
+    assert schedule.limited >= BONE_COUNT
+
+
+def test_rotation_vectors_of_opposite_directions() -> None:
+    a = normalise(np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32)).astype(float)
+    a /= np.linalg.norm(a, axis=1, keepdims=True)
+    turn = rotation_vector(a, -a)
+    np.testing.assert_allclose(np.linalg.norm(turn, axis=1), np.pi)
+    np.testing.assert_allclose((turn * a).sum(axis=1), 0.0, atol=1e-9)
+
+
+def test_memory_is_bounded() -> None:
+    schedule = PoseSchedule()
+    for step in range(300):
+        schedule.merge(chunk(step + 1, true_chunk(step)))
+        schedule.sample(step / POSE_FPS)
+    trajectory = schedule._trajectory
+    assert trajectory.knots.shape == (KNOTS, BONE_COUNT, 3)
+    assert trajectory.last - trajectory.first == KNOTS - 1
+
+
+def test_a_trajectory_at_rest_rests() -> None:
+    rest = start_at(3, swing(3))
+    for now in (0.0, 3.0, 9.5):
+        np.testing.assert_allclose(evaluate(rest, now), swing(3), atol=1e-7)
+
+
+def test_one_thread_merges_while_another_samples() -> None:
+    schedule, lengths = PoseSchedule(), []
+
+    def merge() -> None:
+        for step in range(300):
+            schedule.merge(chunk(step + 1, small_disagreement(step)))
+
+    thread = threading.Thread(target=merge, name="test-merge")
+    thread.start()
+    for k in range(1200):
+        lengths.append(np.linalg.norm(schedule.sample(k / 60.0).directions, axis=1))
+    thread.join()
+    np.testing.assert_allclose(np.array(lengths), 1.0, atol=1e-6)

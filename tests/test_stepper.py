@@ -1,0 +1,136 @@
+"""The stepper: poses depend on the sound, the seed and the style, and on nothing else."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from ha2g_live.realtime import stepper
+from ha2g_live.realtime.errors import ModelError
+from ha2g_live.realtime.features import initial_log_mel, log_mel, silent_columns
+from ha2g_live.realtime.timebase import (
+    HOP_SAMPLES,
+    SAMPLE_RATE_HZ,
+    columns_complete,
+    newest_step,
+    samples_heard_at,
+)
+from ha2g_live.realtime.types import F32, PoseChunk
+from tests.fakes import ECHO_SPEC, EchoEngine, speech_like
+
+
+def start(seed: int = 0, style: str = "calm") -> stepper.StepperState:
+    return stepper.initial_state(ECHO_SPEC, style, seed)
+
+
+def run(samples: F32, sizes: list[int], seed: int = 0) -> list[PoseChunk]:
+    engine, state, chunks = EchoEngine(), start(seed), []
+    at = turn = 0
+    while at < len(samples):
+        block = samples[at : at + sizes[turn % len(sizes)]]
+        new, state = stepper.advance(engine, block, state)
+        chunks += new
+        at, turn = at + len(block), turn + 1
+    return chunks
+
+
+@pytest.mark.parametrize("sizes", [[1, 2000], [160], [511, 513, 512], [4096], [1067]])
+def test_block_size_does_not_change_a_bit(sizes: list[int]) -> None:
+    sound = speech_like(1.3)
+    whole, cut = run(sound, [len(sound)]), run(sound, sizes)
+    assert len(whole) == newest_step(len(sound)) + 1
+    assert [c.first_frame for c in cut] == [c.first_frame for c in whole]
+    for one, other in zip(whole, cut, strict=True):
+        np.testing.assert_array_equal(one.directions, other.directions)
+
+
+def test_a_step_sees_the_newest_complete_columns_and_none_of_the_future() -> None:
+    seen: list[F32] = []
+
+    class Watch(EchoEngine):
+        def step(self, audio: F32, *rest: object) -> tuple[F32, dict[str, F32]]:
+            seen.append(audio[0].copy())
+            return super().step(audio, *rest)  # type: ignore[arg-type]
+
+    sound = speech_like(1.0)
+    stepper.advance(Watch(), sound, start())
+    columns, _ = log_mel(sound, initial_log_mel())
+    padded = np.concatenate((silent_columns(3), columns))
+    for n, audio in enumerate(seen):
+        complete = columns_complete(samples_heard_at(n))
+        np.testing.assert_array_equal(audio, padded[complete : complete + 3])
+    assert len(seen) == 16
+
+
+def test_a_step_waits_for_its_last_sample() -> None:
+    state = stepper.hear(speech_like(1.0)[: samples_heard_at(1) - 1], start())
+    assert stepper.steps_due(state) == 1  # step 0 needs no sound
+    state = stepper.hear(np.zeros(1, dtype=np.float32), state)
+    assert stepper.steps_due(state) == 2
+
+
+def test_a_chunk_says_what_it_heard() -> None:
+    for n, chunk in enumerate(run(speech_like(0.5), [700])):
+        assert chunk.first_frame == n + 1
+        assert chunk.directions.shape == (3, 42, 3)
+        assert samples_heard_at(n) - HOP_SAMPLES < chunk.heard_samples <= samples_heard_at(n)
+
+
+def test_the_seed_alone_picks_the_noise() -> None:
+    sound = speech_like(0.5)
+    one, same, other = run(sound, [320], 7), run(sound, [999], 7), run(sound, [320], 8)
+    np.testing.assert_array_equal(one[-1].directions, same[-1].directions)
+    assert np.abs(one[-1].directions - other[-1].directions).max() > 0.0
+
+
+def test_noise_is_gumbel_and_fixed_for_good() -> None:
+    # The first raw words of Philox 4x64-10 with this key, by the definition of Gumbel noise.
+    np.testing.assert_allclose(
+        stepper.gumbel_noise(1, 2, 3), stepper.gumbel_noise(1, 2, 8)[:3], rtol=0
+    )
+    many = np.concatenate([stepper.gumbel_noise(3, n, 16) for n in range(4000)])
+    assert np.isfinite(many).all()
+    assert many.mean() == pytest.approx(0.5772, abs=0.02)  # Euler's constant
+    assert many.var() == pytest.approx(np.pi**2 / 6.0, rel=0.03)
+    assert not np.array_equal(stepper.gumbel_noise(1, 2, 4), stepper.gumbel_noise(2, 1, 4))
+
+
+def test_skipping_goes_to_the_newest_step_and_the_next_step_still_fits() -> None:
+    state = stepper.hear(speech_like(2.0), start())
+    skipped, state = stepper.skip_to_newest(state)
+    assert skipped == 30
+    assert stepper.steps_due(state) == 1
+    chunk, state = stepper.step(EchoEngine(), state)
+    assert chunk.first_frame == 31
+    state = stepper.hear(speech_like(0.2), state)
+    assert stepper.steps_due(state) == 3
+
+
+def test_memory_does_not_grow() -> None:
+    engine, state = EchoEngine(), start()
+    block = speech_like(0.02)
+    longest = 0
+    for _ in range(500):
+        _, state = stepper.advance(engine, block, state)
+        longest = max(longest, len(state.columns))
+    assert state.heard_samples == 10 * SAMPLE_RATE_HZ
+    assert longest <= 8
+
+
+def test_a_state_can_be_gone_back_to() -> None:
+    engine = EchoEngine()
+    _, middle = stepper.advance(engine, speech_like(0.7), start())
+    once, _ = stepper.advance(engine, speech_like(0.5, seed=1), middle)
+    again, _ = stepper.advance(engine, speech_like(0.5, seed=1), middle)
+    for one, other in zip(once, again, strict=True):
+        np.testing.assert_array_equal(one.directions, other.directions)
+
+
+def test_unknown_style_is_named() -> None:
+    with pytest.raises(ModelError, match=r"'angry'.*calm, lively"):
+        start(style="angry")
+
+
+def test_nan_is_refused() -> None:
+    with pytest.raises(ValueError, match="finite"):
+        stepper.hear(np.array([0.0, np.nan], dtype=np.float32), start())
