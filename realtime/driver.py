@@ -46,6 +46,42 @@ _JOIN_S = 15.0  # a recorder may take 10 s to flush to a slow disk
 log = logging.getLogger(__name__)
 
 
+class _Worker:
+    """A thread whose error is handed to its owner, and whose end can be waited for.
+
+    ``Thread.join`` would do for the latter, but on some versions of Python it takes a thread for
+    ended when Ctrl-C interrupts it.
+    """
+
+    def __init__(
+        self, name: str, loop: Callable[[], None], fail: Callable[[BaseException], None]
+    ) -> None:
+        self.ended = threading.Event()
+        self._loop = loop
+        self._fail = fail
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def finish(self) -> None:
+        """Wait for the end, if it was started."""
+        if self._thread.ident is None:
+            return
+        if self.ended.wait(_JOIN_S):
+            self._thread.join()
+        else:
+            log.warning("the thread %s does not end and is left behind", self._thread.name)
+
+    def _run(self) -> None:
+        try:
+            self._loop()
+        except BaseException as error:
+            self._fail(error)
+        finally:
+            self.ended.set()
+
+
 class Driver:
     """Owns the threads of one run. Use it once.
 
@@ -72,11 +108,8 @@ class Driver:
         # that the tail after it was heard.
         self._source_end: tuple[int, float] | None = None
         self._heard_all = threading.Event()
-        self._emit = threading.Thread(target=self._guard, args=(self._emit_loop,), name="ha2g-emit")
-        self._infer = threading.Thread(
-            target=self._guard, args=(self._infer_loop,), name="ha2g-infer"
-        )
-        self._emit.daemon = self._infer.daemon = True
+        self._emit = _Worker("ha2g-emit", self._emit_loop, self._fail)
+        self._infer = _Worker("ha2g-infer", self._infer_loop, self._fail)
 
     def start(self) -> None:
         """Warm up, open the targets, then open the source.
@@ -86,17 +119,16 @@ class Driver:
             AudioError: the source cannot be opened.
         """
         self.pipeline.prepare()
-        self._emit.start()
-        self._opened.wait()
         try:
+            self._emit.start()
+            self._opened.wait()
             self._raise_failure()
             self.source.start(self._on_block, self._ring.close)
+            self._started_s = self._clock.now_s()
+            self._infer.start()
         except BaseException:
-            self._stopping.set()
-            self._emit.join(_JOIN_S)
+            self._end()
             raise
-        self._started_s = self._clock.now_s()
-        self._infer.start()
 
     def wait(self, timeout_s: float) -> bool:
         """Let the run go on for a while.
@@ -107,14 +139,14 @@ class Driver:
         Raises:
             Exception: whatever ended the source or a thread.
         """
-        self._emit.join(timeout_s)
+        over = self._emit.ended.wait(timeout_s)
         duration_s = self.pipeline.settings.duration_s
         if duration_s is not None and self._clock.now_s() - self._started_s >= duration_s:
-            self._end_source()
-        if self._emit.is_alive() and self._failure is None:
-            return False
-        self.stop()
-        return True
+            self.source.stop()
+            self._ring.close()
+        if over or self._failure is not None:
+            self.stop()
+        return over
 
     def stop(self) -> None:
         """End now, without the tail. Targets are flushed and closed. May be called twice.
@@ -122,13 +154,7 @@ class Driver:
         Raises:
             Exception: whatever ended the source or a thread before.
         """
-        self._stopping.set()
-        self._end_source()
-        for thread in (self._emit, self._infer):
-            if thread.ident is not None:
-                thread.join(_JOIN_S)
-                if thread.is_alive():
-                    log.warning("the thread %s does not end and is left behind", thread.name)
+        self._end()
         self._failure = self._failure or self.source.failure()
         self._raise_failure()
 
@@ -146,25 +172,22 @@ class Driver:
             **self.pipeline.summary(),
         }
 
-    def _end_source(self) -> None:
-        if not self._ring.closed:
-            self.source.stop()
-            self._ring.close()
+    def _end(self) -> None:
+        self._stopping.set()
+        self.source.stop()
+        self._ring.close()
+        self._emit.finish()
+        self._infer.finish()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        self._stopping.set()
+        self._opened.set()
 
     def _raise_failure(self) -> None:
         failure, self._failure = self._failure, None
         if failure is not None:
             raise failure
-
-    def _guard(self, loop: Callable[[], None]) -> None:
-        """Run a thread's loop; an error stops the run and is kept for the owner."""
-        try:
-            loop()
-        except BaseException as error:
-            self._failure = self._failure or error
-            self._stopping.set()
-        finally:
-            self._opened.set()
 
     # --- the source's thread
 

@@ -40,7 +40,8 @@ _Quat = tuple[float, float, float, float]
 
 
 def _jit(kernel: _Kernel) -> _Kernel:
-    return cast(_Kernel, numba.njit(cache=True)(kernel))
+    # As in numpy, a division by zero is a value and not an exception.
+    return cast(_Kernel, numba.njit(cache=True, error_model="numpy")(kernel))
 
 
 # --- which bone is which: these never change, so the kernels may have them built in

@@ -102,9 +102,10 @@ class StatusLine:
         """The line as it is now."""
         now_s, frames = time.perf_counter(), self._pipeline.stats.frames
         # Over a second, or the figure would dance.
-        if now_s - self._counted_s >= 1.0 or self._counted_frames == 0:
-            passed_s = max(now_s - self._counted_s, 1e-3)
-            self._fps = (frames - self._counted_frames) / passed_s
+        passed_s = now_s - self._counted_s
+        if self._counted_frames == 0 or passed_s >= 1.0:
+            if self._counted_frames:
+                self._fps = (frames - self._counted_frames) / passed_s
             self._counted_s, self._counted_frames = now_s, frames
         return status_text(self._pipeline, self.source, self._fps, self._blocks)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ def run(driver: Driver) -> None:
 def assert_frames_in_order(client: ListClient) -> None:
     assert [frame.seq for frame in client.frames] == list(range(len(client.frames)))
     times = [frame.stream_time_s for frame in client.frames]
-    assert all(a <= b for a, b in zip(times, times[1:], strict=False))
+    assert all(a <= b for a, b in pairwise(times))
 
 
 def ha2g_threads() -> set[str]:

@@ -43,7 +43,7 @@ class FakePortAudio:
     def query_devices(self, index: int) -> dict[str, float]:
         return {"default_low_input_latency": 0.01}
 
-    def InputStream(self, **settings: Any) -> FakeStream:  # noqa: N802 - PortAudio's name
+    def InputStream(self, **settings: Any) -> FakeStream:
         rate_hz, channels = settings["samplerate"], settings["channels"]
         self.tried.append((rate_hz, channels))
         code = self.refuse(settings["device"], rate_hz, channels)

@@ -189,6 +189,18 @@ def test_the_head_and_the_hands_keep_their_orientation() -> None:
         assert turned_degrees(asked[:, BONE_INDEX[bone]], got[:, BONE_INDEX[bone]]).max() < 0.5
 
 
+@pytest.mark.parametrize("axis", [X, Y, Z])
+def test_the_turn_of_the_trunk_is_spread_over_its_three_bones(axis: Any) -> None:
+    pose = IDENTITY.copy()
+    for bone in ("Spine", "Chest", "UpperChest"):
+        pose[BONE_INDEX[bone]] = turn(axis, 12)
+    solved = retarget.to_rotations(retarget.to_directions(pose))
+    for bone in ("Spine", "Chest", "UpperChest"):
+        rotation = solved[BONE_INDEX[bone]]
+        assert 5 < turned_degrees(rotation, IDENTITY[0]) < 22
+        assert rotation[:3] @ axis > 0.98 * np.linalg.norm(rotation[:3])
+
+
 def test_bones_that_no_direction_shows_stay_at_rest() -> None:
     poses = retarget.to_rotations(retarget.to_directions(random_people(50)))
     unseen = [i for i, name in enumerate(BONE_NAMES) if name not in SOLVED]

@@ -19,7 +19,8 @@ POSE = normalise(MEAN_DIRECTION)
 def turned(angle_rad: float) -> F32:
     """The pose turned about the vertical axis."""
     c, s = np.cos(angle_rad), np.sin(angle_rad)
-    return (POSE @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T).astype(np.float32)
+    pose: F32 = (POSE @ np.array([[c, 0, s], [0, 1, 0], [-s, 0, c]]).T).astype(np.float32)
+    return pose
 
 
 @pytest.mark.parametrize("percent", [0.0, 50.0, 95.0, 99.0, 100.0])

@@ -8,6 +8,7 @@ A clip file (``.npz``) holds a skeleton and its motion, right-handed, y up, faci
 from __future__ import annotations
 
 import csv
+import functools
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,10 +16,11 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.errors import Ha2gError
+from ha2g_live.realtime.humanoid import BONE_NAMES
+from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.skeleton import (
     BONES,
     JOINT_NAMES,
-    MEAN_DIRECTION,
     bone_index,
     joint_directions,
     normalise,
@@ -35,6 +37,9 @@ _FACE_BONES = [
     bone_index("right_eye", "right_ear"),
     bone_index("left_eye", "left_ear"),
 ]
+
+
+_CLAVICLE_BONES = [bone_index("neck", "left_shoulder"), bone_index("neck", "right_shoulder")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,8 +196,10 @@ def _source_names(index: dict[str, int]) -> tuple[dict[str, str], str]:
 def directions_of(path: Path, remove_yaw: bool = True) -> tuple[F32, float]:
     """Read a clip file: (frames, 42, 3) directions in HA2G axes, and its frame rate.
 
-    The face joints, which the clips do not have, are the points of the data set's mean face
-    turned with the head; the head's own rest orientation is the clip's average.
+    The face joints, which the clips do not have, are the points of our own rest pose turned with
+    the head; the head's own rest orientation is the clip's average. Skeletons differ in where
+    their neck and shoulders stand, which would make an avatar shrug: the lines from neck to
+    shoulder are turned so that the clip begins with ours.
 
     Raises:
         Ha2gError: the file is not a clip.
@@ -217,6 +224,8 @@ def directions_of(path: Path, remove_yaw: bool = True) -> tuple[F32, float]:
     joints = _turn_y(joints, yaw)
     joints[..., 1:] *= -1.0  # right-handed y up, facing +z -> HA2G: y down, z backward
     directions = joint_directions(joints.astype(np.float32))
+    for bone in _CLAVICLE_BONES:
+        directions[:, bone] = _recentre(directions[:, bone], _rest_directions()[bone])
     directions[:, _FACE_BONES] = _face(head_turn, yaw)
     return directions, fps
 
@@ -238,7 +247,7 @@ def _face(head_turn: F64, yaw_rad: float) -> F32:
     average /= np.linalg.norm(average)
     back = average * np.array([-1, -1, -1, 1])
     turn = multiply(head_turn, np.broadcast_to(back, head_turn.shape))
-    template = normalise(mean_face()).astype(float)
+    template = _rest_directions()[_FACE_BONES].astype(float)
     template[:, 1:] *= -1.0
     moved = rotate(turn[:, None, :], np.broadcast_to(template, (len(turn), 5, 3)))
     moved = _turn_y(moved, yaw_rad)
@@ -246,11 +255,21 @@ def _face(head_turn: F64, yaw_rad: float) -> F32:
     return moved.astype(np.float32)
 
 
-def mean_face() -> F32:
-    """(5, 3) face bones of the data set's mean pose, made symmetrical."""
-    face = np.array(MEAN_DIRECTION[_FACE_BONES])
-    flipped = mirror(MEAN_DIRECTION)[_FACE_BONES]
-    return normalise((face + flipped) / 2)
+@functools.cache
+def _rest_directions() -> F32:
+    """(42, 3) directions of the humanoid skeleton's rest pose."""
+    identity = np.zeros((len(BONE_NAMES), 4), dtype=np.float32)
+    identity[:, 3] = 1.0
+    return to_directions(identity)
+
+
+def _recentre(track: F32, rest: F32) -> F32:
+    """Turn all of (frames, 3) by what takes the track's beginning to ``rest``."""
+    begin = normalise(track[:3].mean(axis=0)).astype(float)
+    axis = np.cross(begin, rest)
+    quat = np.append(axis, 1.0 + begin @ rest)  # the half-way quaternion of a swing
+    turn = np.broadcast_to(quat / np.linalg.norm(quat), (len(track), 4))
+    return rotate(turn, track.astype(float)).astype(np.float32)
 
 
 def rest_pose(clips: list[Clip]) -> F32:
