@@ -21,6 +21,7 @@ class MountFolders(BuildHookInterface[Any]):
     """Maps ``realtime/`` to ``ha2g_live/realtime`` and so on, for wheels and editable installs."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        """Called by hatchling before a build; ``version`` is "standard" or "editable"."""
         if version != "editable":
             for source, name in ROOT_FILES.items():
                 build_data["force_include"][source] = f"ha2g_live/{name}"

@@ -36,6 +36,7 @@ class ModelSpec:
         styles: speaker styles, in the order of the ``style`` input.
         choices: gestures the model can choose between; those that begin with ``idle:`` are rest.
         state: shape of each state array without the batch axis, in binding order.
+        default_style: the style to take when nobody asks for one; empty for the first.
     """
 
     name: str
@@ -43,6 +44,12 @@ class ModelSpec:
     styles: tuple[str, ...]
     choices: tuple[str, ...]
     state: dict[str, tuple[int, ...]]
+    default_style: str = ""
+
+    @property
+    def usual_style(self) -> str:
+        """The style when nobody asks for one."""
+        return self.default_style or self.styles[0]
 
     @property
     def noise_size(self) -> int:
@@ -71,12 +78,17 @@ class ModelSpec:
             name: np.zeros((batch, *shape), dtype=np.float32) for name, shape in self.state.items()
         }
 
-    def style_vector(self, style: str, batch: int = 1) -> F32:
+    def style_vector(self, style: str | None = None, batch: int = 1) -> F32:
         """(batch, styles) one-hot weights of a named style; a blend of styles also fits the input.
+
+        Args:
+            style: one of ``styles``; None takes the default.
+            batch: number of streams.
 
         Raises:
             ModelError: the model has no such style.
         """
+        style = style or self.usual_style
         if style not in self.styles:
             raise ModelError(
                 f"the model has no style {style!r}: choose one of {', '.join(self.styles)}"
@@ -109,6 +121,7 @@ class ModelSpec:
                 styles=tuple(map(str, fields["styles"])),
                 choices=tuple(map(str, fields["choices"])),
                 state={str(k): tuple(map(int, v)) for k, v in fields["state"].items()},
+                default_style=str(fields.get("default_style", "")),
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{where} has a damaged spec ({error}): export it again") from error
@@ -179,7 +192,7 @@ def warm_up(engine: Engine, steps: int = 3) -> None:
     """Run steps on silence so that the first real one is as fast as the rest."""
     state = engine.spec.initial_state()
     audio = np.zeros((1, COLUMNS_PER_STEP, MEL_BANDS), dtype=np.float32)
-    style = engine.spec.style_vector(engine.spec.styles[0])
+    style = engine.spec.style_vector()
     noise = np.zeros((1, engine.spec.noise_size), dtype=np.float32)
     for _ in range(steps):
         _, state = engine.step(audio, style, noise, state)

@@ -9,12 +9,9 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import logging
 import signal
 import sys
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,6 +22,7 @@ from ha2g_live.realtime.errors import ConfigError, Ha2gError, MissingExtra
 if TYPE_CHECKING:  # the real imports wait until a run needs them: help must come at once
     from ha2g_live.engines.base import Engine
     from ha2g_live.realtime.pipeline import Pipeline
+    from ha2g_live.realtime.screen import Screen
     from ha2g_live.realtime.types import Client, Source
 
 SHORT_HELP = """\
@@ -57,7 +55,6 @@ _TRAINING = {"corpus": "corpus", "train": "trainer", "export": "export"}
 """Commands that the training package answers: the module of each."""
 _TRAINING_NEEDS = {"torch", "onnx", "librosa", "tqdm"}
 _POLL_S = 0.05
-_MEMORY_EVERY_S = 1.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -192,6 +189,7 @@ def _run(options: argparse.Namespace) -> int:
 
     from ha2g_live.realtime.audio_file import demo_clip, stream_audio
     from ha2g_live.realtime.pipeline import Pipeline, Settings
+    from ha2g_live.realtime.screen import Screen
     from ha2g_live.realtime.stats import check_writable
 
     settings = Settings(
@@ -206,11 +204,12 @@ def _run(options: argparse.Namespace) -> int:
         next(stream_audio(path, 1))  # raises if the file is not one
     if options.stats is not None:
         check_writable(options.stats)
+    view = _view_wanted(options)
     clients = _clients(options)
     engine = _open_engine(options)
     try:
         pipeline = Pipeline(engine, clients, settings)
-        with _signals(), _Screen(options, pipeline) as screen:
+        with _signals(), Screen(pipeline, view, options.quiet, _say) as screen:
             if options.fast and path is not None:
                 summary = _run_fast(pipeline, path, screen)
             else:
@@ -221,7 +220,7 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _run_live(pipeline: Pipeline, source: Source, screen: _Screen) -> dict[str, Any]:
+def _run_live(pipeline: Pipeline, source: Source, screen: Screen) -> dict[str, Any]:
     from ha2g_live.realtime.driver import Driver
 
     driver = Driver(pipeline, source)
@@ -238,7 +237,7 @@ def _run_live(pipeline: Pipeline, source: Source, screen: _Screen) -> dict[str, 
     return driver.summary()
 
 
-def _run_fast(pipeline: Pipeline, path: Path, screen: _Screen) -> dict[str, Any]:
+def _run_fast(pipeline: Pipeline, path: Path, screen: Screen) -> dict[str, Any]:
     from ha2g_live.realtime.audio_file import stream_audio
     from ha2g_live.realtime.pipeline import run_fast
     from ha2g_live.realtime.timebase import HOP_SAMPLES
@@ -246,6 +245,17 @@ def _run_fast(pipeline: Pipeline, path: Path, screen: _Screen) -> dict[str, Any]
     with contextlib.suppress(KeyboardInterrupt):
         run_fast(pipeline, stream_audio(path, HOP_SAMPLES), screen.update)
     return {"source": {"name": f"file {path.name}"}, **pipeline.summary()}
+
+
+def _view_wanted(options: argparse.Namespace) -> bool:
+    """Whether to draw the figure: as asked, else for a demo or where nothing else shows motion."""
+    can = sys.stdout.isatty()
+    if options.view and not can:
+        raise ConfigError("--view needs a terminal to draw in: leave it out")
+    if options.view is not None:
+        return bool(options.view)
+    targets = bool(options.osc) or options.ws is not None or options.record is not None
+    return can and not (options.fast or options.quiet) and (options.demo or not targets)
 
 
 def _clients(options: argparse.Namespace) -> list[Client]:
@@ -294,80 +304,6 @@ def _finish(options: argparse.Namespace, pipeline: Pipeline, summary: dict[str, 
     for client in pipeline.clients:
         text += f"; {client.name}: {client.stats.sent} sent, {client.stats.dropped} dropped"
     _say(text)
-
-
-class _Screen:
-    """What the run shows: the figure, the status line, and messages that disturb neither."""
-
-    def __init__(self, options: argparse.Namespace, pipeline: Pipeline) -> None:
-        from ha2g_live.realtime.status import StatusLine
-        from ha2g_live.realtime.terminal_view import TerminalView
-
-        wanted = options.view
-        if wanted is None:
-            targets = bool(pipeline.clients)
-            wanted = (options.demo or not targets) and not options.fast and not options.quiet
-            wanted = wanted and sys.stdout.isatty() and sys.stderr.isatty()
-        elif wanted and not sys.stdout.isatty():
-            raise ConfigError("--view needs a terminal to draw in: leave it out, or use --no-view")
-        self.source: Source | None = None
-        self._pipeline = pipeline
-        self._view = TerminalView(sys.stdout) if wanted else None
-        self._status = StatusLine(pipeline, None, sys.stderr)
-        self._quiet = bool(options.quiet)
-        self._messages: deque[str] = deque(maxlen=100)
-        self._handler = _Handler(self._message)
-        self._next_s = self._next_memory_s = 0.0
-
-    def __enter__(self) -> _Screen:
-        from ha2g_live.realtime.terminal_view import enable_ansi
-
-        enable_ansi()
-        logging.getLogger("ha2g_live").addHandler(self._handler)
-        if self._view is not None:
-            self._view.__enter__()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._view is not None:
-            self._view.__exit__()
-        self._status.clear()
-        logging.getLogger("ha2g_live").removeHandler(self._handler)
-        for message in self._messages:
-            _say(message)
-
-    def update(self) -> None:
-        """Show the newest figures, at most every ``_POLL_S``."""
-        now_s = time.monotonic()
-        if now_s < self._next_s:
-            return
-        self._next_s = now_s + _POLL_S
-        if now_s >= self._next_memory_s:
-            self._next_memory_s = now_s + _MEMORY_EVERY_S
-            self._pipeline.stats.sample_memory()
-        self._status.source = self.source
-        if self._view is not None:
-            frame = self._pipeline.latest
-            if frame is not None:
-                self._view.draw(frame.directions, "" if self._quiet else self._status.text())
-        elif not self._quiet:
-            self._status.update()
-
-    def _message(self, text: str) -> None:
-        if self._view is not None:
-            self._messages.append(text)  # the figure covers the terminal: say it afterwards
-        else:
-            self._status.clear()
-            _say(text)
-
-
-class _Handler(logging.Handler):
-    def __init__(self, say: Callable[[str], None]) -> None:
-        super().__init__(logging.WARNING)
-        self._say = say
-
-    def emit(self, record: logging.LogRecord) -> None:
-        self._say(record.getMessage())
 
 
 # --- signals

@@ -11,6 +11,7 @@ poses, a client has a slot or a bounded queue. Stages never wait for the next on
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -104,6 +105,7 @@ class Driver:
         self._opened = threading.Event()
         self._stopping = threading.Event()
         self._started_s = 0.0
+        self._source_stopped = False
         # Set by ha2g-infer: how the source ended (samples, when the last was captured), and
         # that the tail after it was heard.
         self._source_end: tuple[int, float] | None = None
@@ -119,6 +121,10 @@ class Driver:
             AudioError: the source cannot be opened.
         """
         self.pipeline.prepare()
+        # A full collection walks all that numba and the model brought along and stops every thread
+        # for 50 ms: three frames. What exists now stays, so it need not be looked at again.
+        gc.collect()
+        gc.freeze()
         try:
             self._emit.start()
             self._opened.wait()
@@ -142,8 +148,7 @@ class Driver:
         over = self._emit.ended.wait(timeout_s)
         duration_s = self.pipeline.settings.duration_s
         if duration_s is not None and self._clock.now_s() - self._started_s >= duration_s:
-            self.source.stop()
-            self._ring.close()
+            self._end_source()
         if over or self._failure is not None:
             self.stop()
         return over
@@ -174,10 +179,16 @@ class Driver:
 
     def _end(self) -> None:
         self._stopping.set()
-        self.source.stop()
-        self._ring.close()
+        self._end_source()
         self._emit.finish()
         self._infer.finish()
+        gc.unfreeze()
+
+    def _end_source(self) -> None:
+        if not self._source_stopped:
+            self._source_stopped = True
+            self.source.stop()
+            self._ring.close()
 
     def _fail(self, error: BaseException) -> None:
         self._failure = self._failure or error

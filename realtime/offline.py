@@ -77,7 +77,7 @@ def animate(
         raise ConfigError(f"seed must be a whole number from 0 to 2^64 - 1, got {seed}")
     if not 0.0 <= tail_s <= 60.0:
         raise ConfigError(f"the tail must be in 0..60 seconds, got {tail_s:g}")
-    style = engine.spec.styles[0] if style is None else style
+    style = style or engine.spec.usual_style
     state = initial_state(engine.spec, style, seed)
     tail = np.zeros(round(tail_s * SAMPLE_RATE_HZ), dtype=np.float32)
     sound = np.concatenate((samples.astype(np.float32, copy=False), tail))

@@ -97,7 +97,7 @@ class Pipeline:
         self.settings = settings
         self.info = StreamInfo(fps=settings.fps, model=f"{spec.name} {spec.version}")
         self.stats = Stats()
-        self.state = stepper.initial_state(spec, settings.style or spec.styles[0], settings.seed)
+        self.state = stepper.initial_state(spec, settings.style or spec.usual_style, settings.seed)
         self.schedule = PoseSchedule()
         self.latest: PoseFrame | None = None
         self.level = 0.0

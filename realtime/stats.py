@@ -171,7 +171,7 @@ class Stats:
         """The minute under way: what was counted since the row before."""
         since = [now - then for now, then in zip(self._counts(), self._minute_counts, strict=True)]
         return {
-            "end_s": round(min(self.elapsed_s, self._minute_end_s - self._started_s), 1),
+            "end_s": round(self.elapsed_s, 1),
             "frames": since[0],
             "late_frames": since[1],
             "starved_frames": since[2],
@@ -248,13 +248,14 @@ def check_writable(path: Path) -> None:
     Raises:
         ConfigError: the summary cannot be written there.
     """
-    try:
-        with path.open("a", encoding="utf-8"):
-            pass
-    except OSError as error:
+    if path.is_dir():
+        raise ConfigError(f"cannot write {path} (it is a folder): choose another file for --stats")
+    if not path.parent.is_dir():
         raise ConfigError(
-            f"cannot write {path} ({error.strerror}): choose another file for --stats"
-        ) from error
+            f"cannot write {path} (there is no folder {path.parent}): create it first"
+        )
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError(f"cannot write {path} (not allowed): choose another file for --stats")
 
 
 def write_summary(path: Path, summary: dict[str, Any]) -> None:

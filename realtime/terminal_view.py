@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ha2g_live.realtime.skeleton import BONES, JOINT_NAMES, joint_positions
 from ha2g_live.realtime.types import F32
 
-LEFT_M, RIGHT_M, TOP_M, BOTTOM_M = -0.75, 0.75, -0.68, 0.45
+LEFT_M, RIGHT_M, TOP_M, BOTTOM_M = -0.8, 0.8, -0.66, 0.72
 """What the view shows: x to the person's left (right on the screen), y down, spine joint at 0."""
 
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[2J"  # alternate screen, no cursor, clear

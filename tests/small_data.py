@@ -52,7 +52,7 @@ def write_clip(path: Path, hands: str, bend_rad: float, frames: int = 60) -> Non
         parents=np.array([-1 if p is None else NAMES.index(p) for _, p, _ in JOINTS]),
         offset_m=np.array([offset for _, _, offset in JOINTS], np.float32),
         local_quat_xyzw=local,
-        root_pos_m=np.tile(np.float32([0.0, 0.95, 0.0]), (frames, 1)),
+        root_pos_m=np.tile(np.array([0.0, 0.95, 0.0], np.float32), (frames, 1)),
         fps=np.float32(FPS),
     )
 
@@ -84,9 +84,7 @@ def write_data(folder: Path, seconds: float = 11.0) -> Path:
     speech = []
     for speaker in ("ann", "bob", "speaker3"):
         soundfile.write(folder / f"speech/{speaker}.wav", samples, 16_000)
-        speech.append(
-            {"file": f"speech/{speaker}.wav", "duration_s": seconds, "speaker": speaker}
-        )
+        speech.append({"file": f"speech/{speaker}.wav", "duration_s": seconds, "speaker": speaker})
     _write_table(folder / "speech.csv", speech)
     return folder
 

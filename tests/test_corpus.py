@@ -191,9 +191,7 @@ def test_lanes_walk_through_streams_without_a_gap(corpus: Path) -> None:
     assert batch.label.max() <= len(about["choices"])
     following = lanes.next()
     going_on = ~following.restarted
-    np.testing.assert_array_equal(
-        following.targets[going_on, 0, 0], batch.targets[going_on, -1, 1]
-    )
+    np.testing.assert_array_equal(following.targets[going_on, 0, 0], batch.targets[going_on, -1, 1])
     np.testing.assert_array_equal(following.choice_before[going_on, 0], batch.choice[going_on, -1])
 
 

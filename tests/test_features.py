@@ -17,7 +17,8 @@ def speech_like(seconds: float, level_db: float = -26.0, seed: int = 0) -> np.nd
     syllables = np.clip(np.sin(2 * np.pi * 4 * t), 0, None)
     tone = sum(np.sin(2 * np.pi * 130 * k * t) / k for k in range(1, 12))
     sound = syllables * (tone + 0.1 * rng.standard_normal(len(t)))
-    return (sound / np.sqrt(np.mean(sound**2)) * 10 ** (level_db / 20)).astype(np.float32)
+    loud = sound / np.sqrt(np.mean(sound**2)) * 10 ** (level_db / 20)
+    return np.asarray(loud, dtype=np.float32)
 
 
 @pytest.mark.parametrize("longest_block", [1, 160, 511, 513, 5000])

@@ -103,7 +103,8 @@ def test_noise_picks_the_choice_and_age_counts_from_it() -> None:
 
 def test_levels_go_from_coarse_to_fine() -> None:
     network = small_network()
-    given = network.given(torch.zeros(1, 6, 32), torch.zeros(1, 2), torch.zeros(1, 5), torch.zeros(1, 1))
+    zeros = [torch.zeros(1, size) for size in (len(STYLES), len(CHOICES), 1)]
+    given = network.given(torch.zeros(1, 6, 32), *zeros)
     state = zero_state(network, 1)
     outputs, _, _ = network.pose(given, state["seeds"], state["hidden"])
     assert [out.shape[-1] // 3 for out in outputs] == [len(bones) for bones in LEVELS]

@@ -115,5 +115,7 @@ def test_summary_is_json(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_written_is_named_before_the_run(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="none"):
         check_writable(tmp_path / "none" / "stats.json")
+    with pytest.raises(ConfigError, match="folder"):
+        check_writable(tmp_path)
     with pytest.raises(ConfigError, match="none"):
         write_summary(tmp_path / "none" / "stats.json", {})

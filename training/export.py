@@ -23,6 +23,7 @@ from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.training.trainer import load_checkpoint
 
 CARD_KEY = "model_card"
+DEFAULT_STYLE = "balanced"
 _OPSET = 17
 _TOLERANCE = 1e-4
 
@@ -80,7 +81,12 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str, version: str) -> M
     network = LiveNetwork(config)
     network.load_state_dict(saved["average"])
     spec = ModelSpec(
-        name, version, tuple(saved["styles"]), tuple(saved["choices"]), config.state_shapes
+        name,
+        version,
+        tuple(saved["styles"]),
+        tuple(saved["choices"]),
+        config.state_shapes,
+        default_style=DEFAULT_STYLE if DEFAULT_STYLE in saved["styles"] else "",
     )
     card = MODEL_CARD.format(
         name=name,

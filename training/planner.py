@@ -253,7 +253,7 @@ def _poses(
 def _let_other_follow(poses: F32, clip: Clip) -> F32:
     other = "right_" if clip.hands == "left" else "left_"
     bones = _ARM_BONES[other]
-    followed = poses.copy()
+    followed = np.array(poses)
     followed[:, bones] = normalise(
         (1 - _FOLLOW) * poses[:, bones] + _FOLLOW * mirror(poses)[:, bones]
     )

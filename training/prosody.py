@@ -91,7 +91,7 @@ def _voice(energy_db: F64) -> npt.NDArray[np.bool_]:
 
 def _fill(mask: npt.NDArray[np.bool_], value: bool, shorter_than: int) -> npt.NDArray[np.bool_]:
     """Turn inner runs of ``value`` shorter than a length into their opposite."""
-    filled = mask.copy()
+    filled = np.array(mask)
     edges = np.flatnonzero(np.diff(mask.astype(np.int8))) + 1
     bounds = [0, *edges.tolist(), len(mask)]
     for start, end in pairwise(bounds):

@@ -1,0 +1,186 @@
+"""Times every stage of the live path, and what could stand in its place, in one run.
+
+    python -m ha2g_live.benchmarks.stages [--json FILE]
+
+Calls of all candidates are interleaved, so that a machine that slows down slows all of them.
+Figures are medians and percentiles of one call; ratios are of medians.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ha2g_live.clients.encode import frame_bytes, frame_text
+from ha2g_live.clients.vmc import VmcEncoder
+from ha2g_live.engines import open_engine
+from ha2g_live.engines.base import Engine, State, warm_up
+from ha2g_live.realtime.audio_file import demo_clip, read_audio
+from ha2g_live.realtime.errors import MissingExtra
+from ha2g_live.realtime.features import initial_log_mel, log_mel
+from ha2g_live.realtime.humanoid import BONE_NAMES, HIPS_REST_M, REST_OFFSETS_M
+from ha2g_live.realtime.retarget import to_rotations_into
+from ha2g_live.realtime.schedule import PoseSchedule
+from ha2g_live.realtime.skeleton import MEAN_DIRECTION, normalise
+from ha2g_live.realtime.stats import machine
+from ha2g_live.realtime.types import PoseChunk, PoseFrame
+
+CALLS = 2000
+Call = Callable[[], object]
+
+
+def engine_call(engine: Engine) -> Call:
+    """A closure that runs one step of a stream on noise."""
+    rng = np.random.default_rng(0)
+    audio = rng.uniform(-1, 1, (1, 3, 128)).astype(np.float32)
+    style = engine.spec.style_vector()
+    noise = np.zeros((1, engine.spec.noise_size), np.float32)
+    warm_up(engine)
+    state: list[State] = [engine.spec.initial_state()]
+
+    def call() -> None:
+        _, state[0] = engine.step(audio, style, noise, state[0])
+
+    return call
+
+
+def feature_call() -> Call:
+    """One mel column of speech."""
+    samples = read_audio(demo_clip())
+    states = [initial_log_mel()]
+    at = [0]
+
+    def call() -> None:
+        start = at[0] % (len(samples) - 512)
+        _, states[0] = log_mel(samples[start : start + 512], states[0])
+        at[0] += 512
+
+    return call
+
+
+def schedule_calls() -> tuple[Call, Call]:
+    """Merging a prediction, and sampling a frame."""
+    schedule = PoseSchedule()
+    rng = np.random.default_rng(0)
+    poses = normalise(MEAN_DIRECTION + 0.05 * rng.standard_normal((64, 3, 42, 3)))
+    frame = [0]
+
+    def merge() -> None:
+        frame[0] += 1
+        schedule.sample(frame[0] / 15)
+        schedule.merge(PoseChunk(frame[0] + 1, poses[frame[0] % 64], 0, 0.0, 0.0))
+
+    def sample() -> None:
+        schedule.sample(frame[0] / 15 + 0.02)
+
+    return merge, sample
+
+
+def example_frame() -> PoseFrame:
+    """A frame of the mean pose."""
+    directions = normalise(MEAN_DIRECTION)
+    rotations = np.empty((len(BONE_NAMES), 4), np.float32)
+    to_rotations_into(directions, rotations)
+    return PoseFrame(0, 0.0, directions, rotations, HIPS_REST_M)
+
+
+def osc_library_call(frame: PoseFrame) -> Call:
+    """The same bone messages built with python-osc."""
+    from pythonosc.osc_message_builder import OscMessageBuilder
+
+    def call() -> None:
+        for name, offset, rotation in zip(BONE_NAMES, REST_OFFSETS_M, frame.rotations, strict=True):
+            builder = OscMessageBuilder("/VMC/Ext/Bone/Pos")
+            builder.add_arg(name)
+            for value in (*offset, *rotation):
+                builder.add_arg(float(value), "f")
+            builder.build()
+
+    return call
+
+
+def stages() -> dict[str, Call]:
+    """Everything that is timed, by name."""
+    frame = example_frame()
+    out = np.empty_like(frame.rotations)
+    encoder = VmcEncoder()
+    merge, sample = schedule_calls()
+    calls: dict[str, Call] = {
+        "features: one mel column": feature_call(),
+        "model: one step, onnx": engine_call(open_engine("onnx")),
+        "schedule: merge a prediction": merge,
+        "schedule: sample a frame": sample,
+        "retarget: one frame": lambda: to_rotations_into(frame.directions, out),
+        "VMC: encode a frame": lambda: encoder.encode(frame, 1.0),
+        "VMC: 55 bones, python-osc": osc_library_call(frame),
+        "WebSocket: encode binary": lambda: frame_bytes(frame),
+        "WebSocket: encode JSON": lambda: frame_text(frame),
+    }
+    try:
+        calls["model: one step, torch"] = engine_call(open_engine("torch"))
+    except MissingExtra as error:
+        print(f"not run: {error}", file=sys.stderr)
+    return calls
+
+
+RATIOS = (
+    ("model: one step, torch", "model: one step, onnx"),
+    ("VMC: 55 bones, python-osc", "VMC: encode a frame"),
+    ("WebSocket: encode JSON", "WebSocket: encode binary"),
+)
+
+
+def measure(calls: dict[str, Call], count: int) -> dict[str, Any]:
+    """Time ``count`` interleaved calls of each; microseconds."""
+    for call in calls.values():
+        for _ in range(20):
+            call()
+    taken_us = {name: np.empty(count) for name in calls}
+    for i in range(count):
+        for name, call in calls.items():
+            started = time.perf_counter_ns()
+            call()
+            taken_us[name][i] = (time.perf_counter_ns() - started) / 1e3
+        if i % (count // 20) == 0:
+            print(f"\r{100 * i // count:3d} %", end="", file=sys.stderr, flush=True)
+    print("\r     \r", end="", file=sys.stderr)
+    figures = {
+        name: dict(zip(("p50", "p95", "p99"), np.percentile(taken, (50, 95, 99)), strict=True))
+        for name, taken in taken_us.items()
+    }
+    ratios = {
+        f"{slow} / {fast}": figures[slow]["p50"] / figures[fast]["p50"]
+        for slow, fast in RATIOS
+        if slow in figures
+    }
+    return {"machine": machine(), "calls": count, "microseconds": figures, "ratios": ratios}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description="Time every stage of the live path.")
+    parser.add_argument("--calls", type=int, default=CALLS)
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args(argv)
+    report = measure(stages(), max(20, options.calls))
+    host = report["machine"]
+    print(f"{host['cpu']}, {host['cores']} cores, {host['os']}, Python {host['python']}")
+    print(f"{'microseconds':<32}{'p50':>10}{'p95':>10}{'p99':>10}")
+    for name, row in report["microseconds"].items():
+        print(f"{name:<32}{row['p50']:>10.1f}{row['p95']:>10.1f}{row['p99']:>10.1f}")
+    for name, ratio in report["ratios"].items():
+        print(f"{name}: {ratio:.1f}")
+    if options.json:
+        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
