@@ -133,6 +133,14 @@ def _parser() -> argparse.ArgumentParser:
         help="serve web pages and programs over WebSocket, for example 8765",
     )
     target.add_argument(
+        "--ws-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a web page, such as https://example.org, that may connect although it is not on "
+        "this computer; may be repeated",
+    )
+    target.add_argument(
         "--record", type=Path, metavar="FILE.jsonl", help="a file, one frame a line"
     )
     target.add_argument(
@@ -267,7 +275,9 @@ def _clients(options: argparse.Namespace) -> list[Client]:
     if options.ws is not None:
         from ha2g_live.clients.websocket import WebSocketClient, parse_ws
 
-        clients.append(WebSocketClient(*parse_ws(options.ws)))
+        clients.append(
+            WebSocketClient(*parse_ws(options.ws), allowed_origins=tuple(options.ws_origin))
+        )
     if options.record is not None:
         from ha2g_live.clients.jsonl import JsonlClient
 
@@ -374,3 +384,7 @@ def _train(command: str, arguments: Sequence[str]) -> int:
 
 def _say(text: str) -> None:
     sys.stderr.write(f"ha2g-live: {' '.join(text.splitlines())}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -43,6 +43,11 @@ _NEXT = np.array([bone for _, _, bone, _ in _BENDS])
 _LEAST_COSINE = np.array(
     [math.cos(math.radians(limit + _ALLOWANCE_DEG)) for _, _, _, limit in _BENDS]
 )
+# The base of a finger before its middle, whose bend is measured against it.
+_FINGER_ROWS = [
+    np.array([i for i, row in enumerate(_BENDS) if row[0].endswith(f" {joint}")])
+    for joint in ("base", "middle")
+]
 _SPINE = bone_index("spine", "neck")
 _NOSE = bone_index("neck", "nose")
 _CLAVICLES = [bone_index("neck", f"{side}_shoulder") for side in _SIDES]
@@ -58,6 +63,28 @@ NAMES: tuple[str, ...] = (
     "left clavicle",
     "right clavicle",
 )
+
+
+def straighten_fingers(directions: F32) -> F32:
+    """Open fingers of (..., 42, 3) that bend further than a person's, to their limit.
+
+    A network's fist is now and then a little too tight. Other poses come back as they are.
+    """
+    opened = directions
+    for rows in _FINGER_ROWS:
+        first, following = opened[..., _FIRST[rows], :], opened[..., _NEXT[rows], :]
+        cosine = np.einsum("...ij,...ij->...i", first, following)
+        least = _LEAST_COSINE[rows]
+        if (cosine >= least).all():
+            continue
+        across = following - cosine[..., None] * first
+        across /= np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-6)
+        # A hair inside, so that rounding does not leave it a hair outside.
+        angle = np.arccos(least) - 1e-3
+        at_limit = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * across
+        opened = np.array(opened)
+        opened[..., _NEXT[rows], :] = np.where((cosine < least)[..., None], at_limit, following)
+    return opened
 
 
 def outside(directions: F32) -> npt.NDArray[np.bool_]:

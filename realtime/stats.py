@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 import psutil
 
+from ha2g_live.realtime import limits
 from ha2g_live.realtime.errors import ConfigError
 from ha2g_live.realtime.types import F32
 
@@ -89,6 +90,8 @@ class Stats:
         self.lateness = Timings()
         self.fastest_rad_s = 0.0
         self.bad_directions = 0
+        self.outside_frames = 0
+        self._outside = np.zeros(len(limits.NAMES), dtype=np.int64)
         self.minutes: deque[dict[str, float]] = deque(maxlen=MINUTES_KEPT)
         self._minute = Timings()
         self._minute_counts = (0, 0, 0, 0)
@@ -124,6 +127,10 @@ class Stats:
         lengths = np.sqrt(np.einsum("ij,ij->i", directions, directions))
         # Written so that NaN counts as bad.
         self.bad_directions += int((~(np.abs(lengths - 1.0) <= _UNIT_TOLERANCE)).sum())
+        beyond = limits.outside(directions)
+        if beyond.any():
+            self.outside_frames += 1
+            self._outside += beyond
         if self._last_directions is not None and frame_s > 0.0:
             # Chord to angle; more exact than the arc cosine for small turns.
             chord = float(np.sqrt(((directions - self._last_directions) ** 2).sum(axis=1).max()))
@@ -198,6 +205,12 @@ class Stats:
             "motion": {
                 "fastest_bone_rad_s": round(self.fastest_rad_s, 3),
                 "bad_directions": self.bad_directions,
+                "frames_outside_human_limits": self.outside_frames,
+                "joints_outside": {
+                    name: int(frames)
+                    for name, frames in zip(limits.NAMES, self._outside, strict=True)
+                    if frames
+                },
             },
             "memory": {
                 "rss_start_mib": round(self.rss_start_bytes / _MIB, 2),

@@ -15,6 +15,7 @@ import numpy as np
 
 from ha2g_live.engines.base import Engine, ModelSpec, State
 from ha2g_live.realtime.features import LogMelState, initial_log_mel, log_mel, silent_columns
+from ha2g_live.realtime.limits import straighten_fingers
 from ha2g_live.realtime.timebase import (
     COLUMNS_PER_STEP,
     HOP_SAMPLES,
@@ -116,7 +117,7 @@ def step(
     )
     chunk = PoseChunk(
         first_frame=state.next_step + 1,
-        directions=directions[0],
+        directions=straighten_fingers(directions[0]),
         heard_samples=columns * HOP_SAMPLES,
         captured_at_s=captured_at_s,
         infer_s=time.perf_counter() - started_s,

@@ -139,7 +139,7 @@ def test_a_websocket_viewer_gets_the_hello_and_every_frame_in_order(tmp_path: Pa
     times_s = [frame["stream_time_s"] for frame in frames if frame["type"] == "frame"]
     assert times_s == sorted(times_s)
     assert summary["motion"]["bad_directions"] == 0
-    assert summary["motion"]["outside_human_limits"] == 0
+    assert summary["motion"]["frames_outside_human_limits"] == 0
 
 
 def test_fast_run_records_every_frame_the_same_each_time(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ha2g_live.realtime.humanoid import BONE_NAMES
-from ha2g_live.realtime.limits import NAMES, outside
+from ha2g_live.realtime.limits import NAMES, outside, straighten_fingers
 from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.skeleton import bone_index
 from ha2g_live.realtime.types import F32
@@ -50,3 +50,26 @@ def test_many_poses_at_once() -> None:
     poses = np.stack([t_pose()] * 5)
     poses[3, bone_index("spine", "neck")] = (0, 1, 0)
     assert outside(poses).any(axis=1).tolist() == [False, False, False, True, False]
+
+
+def test_fingers_are_opened_to_their_limit_and_nothing_else_moves() -> None:
+    pose = t_pose()
+    first = bone_index("left_index_1", "left_index_2")
+    second = bone_index("left_index_2", "left_index_3")
+    root = bone_index("left_wrist", "left_index_1")
+    pose[first] = np.array([-0.9, 0.3, 0.0]) / np.linalg.norm([0.9, 0.3])  # curled too far back
+    pose[second] = pose[root]
+    opened = straighten_fingers(pose)
+    assert outside(pose).any()
+    assert not outside(opened).any()
+    moved = np.flatnonzero((opened != pose).any(axis=1)).tolist()
+    assert moved == [first] or moved == [first, second]
+    np.testing.assert_allclose(np.linalg.norm(opened, axis=1), 1.0, atol=1e-5)
+    # It bends the same way, only less far.
+    normal, limited = np.cross(pose[root], pose[first]), np.cross(opened[root], opened[first])
+    assert float(normal @ limited) > 0
+
+
+def test_a_human_pose_comes_back_as_it_is() -> None:
+    pose = t_pose()
+    assert straighten_fingers(pose) is pose

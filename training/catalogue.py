@@ -48,6 +48,9 @@ FAMILY_WEIGHT = {
 }
 """Families of gestures that the planner uses, and how often against each other."""
 
+SHIFT_WEIGHT = 0.1
+"""How often somebody at rest shifts their weight, against standing quietly."""
+
 _FAMILY = re.compile(r"_(Beat(?:Flip|Forward)?|NegateForward|Inclusivity(?:Pos|Neg)|[A-Z][a-z]+)")
 _HANDS = {"Lf": "left", "Rt": "right", "Bt": "both", "Bo": "both"}
 _MOVING_M_S = 0.15
@@ -65,7 +68,7 @@ class Catalogue:
     Attributes:
         clips: idle clips first.
         idle_count: how many are idle.
-        weights: (clips,) how often each gesture is drawn; 0 for idle ones.
+        weights: (clips,) how often each is drawn, idle clips among themselves.
         rest: (42, 3) the pose at rest.
     """
 
@@ -81,12 +84,13 @@ class Catalogue:
 
     def draw_idle(self, rng: np.random.Generator) -> int:
         """An idle clip by chance."""
-        return int(rng.integers(self.idle_count))
+        weights = self.weights[: self.idle_count]
+        return int(rng.choice(self.idle_count, p=weights / weights.sum()))
 
     def draw(self, both: float, left: float, rng: np.random.Generator) -> int:
         """A gesture by chance: two-handed with a chance of ``both``, else left with ``left``."""
         hands = "both" if rng.random() < both else "left" if rng.random() < left else "right"
-        fits = np.array([clip.hands == hands for clip in self.clips])
+        fits = np.array([clip.hands == hands and clip.times is not None for clip in self.clips])
         weights = self.weights * fits
         return int(rng.choice(len(self.clips), p=weights / weights.sum()))
 
@@ -114,7 +118,7 @@ def load_catalogue(data: Path, progress: Callable[[str], None] | None = None) ->
     for clip in gestures:
         per_family[clip.family, clip.hands] = per_family.get((clip.family, clip.hands), 0) + 1
     # A family with many clips must not drown one with few: its weight is shared by its clips.
-    weights = [0.0] * len(idles) + [
+    weights = [SHIFT_WEIGHT if "shift" in clip.name else 1.0 for clip in idles] + [
         FAMILY_WEIGHT[clip.family]
         / per_family[clip.family, clip.hands] ** 0.5
         * min(float(_way_m(clip.directions).max()) / _LARGE_M, 1.0)
