@@ -9,7 +9,6 @@ a socket here, serves a WebSocket viewer here, and records.
 
 from __future__ import annotations
 
-import argparse
 import json
 import socket
 import subprocess
@@ -24,6 +23,7 @@ import soundfile
 
 from ha2g_live.realtime.audio_file import demo_clip, read_audio
 from ha2g_live.realtime.errors import MissingExtra
+from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 
@@ -155,7 +155,10 @@ def plot(report: dict[str, Any], out: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run, print the table, write what was asked for."""
-    parser = argparse.ArgumentParser(description="A long live run with every kind of target.")
+    parser = Parser(
+        prog="python -m ha2g_live.benchmarks.soak",
+        description="A long live run with every kind of target.",
+    )
     parser.add_argument("files", nargs="*", type=Path)
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, help="write all figures here as JSON")

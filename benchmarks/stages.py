@@ -8,7 +8,6 @@ Figures are medians and percentiles of one call; ratios are of medians.
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import time
@@ -26,6 +25,7 @@ from ha2g_live.realtime.audio_file import demo_clip, read_audio
 from ha2g_live.realtime.errors import MissingExtra
 from ha2g_live.realtime.features import initial_log_mel, log_mel
 from ha2g_live.realtime.humanoid import BONE_NAMES, HIPS_REST_M, REST_OFFSETS_M
+from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.retarget import to_rotations_into
 from ha2g_live.realtime.schedule import PoseSchedule
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION, normalise
@@ -165,7 +165,10 @@ def measure(calls: dict[str, Call], count: int) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description="Time every stage of the live path.")
+    parser = Parser(
+        prog="python -m ha2g_live.benchmarks.stages",
+        description="Time every stage of the live path.",
+    )
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(argv)

@@ -10,6 +10,7 @@ from collections import deque
 from pathlib import Path
 
 from ha2g_live.clients import encode
+from ha2g_live.clients.failure import Failure
 from ha2g_live.realtime.errors import ClientError
 from ha2g_live.realtime.types import ClientStats, PoseFrame, StreamInfo
 
@@ -43,6 +44,7 @@ class JsonlClient:
 
     def __init__(self, path: Path | str) -> None:
         self._path = Path(path)
+        self._what = f"recording to {str(self._path)!r}"
         self._stats = ClientStats()
         self._file: io.FileIO | None = None
         self._length = 0
@@ -50,8 +52,7 @@ class JsonlClient:
         self._wake = threading.Condition()
         self._waiting: deque[PoseFrame] = deque()
         self._closing = False
-        self._failure: Exception | None = None
-        self._failure_raised = False
+        self._failure = Failure()
 
     @property
     def name(self) -> str:
@@ -63,9 +64,15 @@ class JsonlClient:
         """Counters so far; ``sent`` counts frames that are in the file."""
         return self._stats
 
+    @property
+    def backlog(self) -> int:
+        """Frames in the queue, 0 to ``QUEUE_FRAMES``."""
+        with self._wake:
+            return len(self._waiting)
+
     def failure(self) -> Exception | None:
         """The error that ended the writing thread, if one did; ``send`` and ``close`` raise it."""
-        return self._failure
+        return self._failure.error
 
     def start(self, info: StreamInfo) -> None:
         """Create the file and write the hello.
@@ -95,7 +102,7 @@ class JsonlClient:
         Raises:
             ClientError: the writing thread has failed.
         """
-        self._raise_failure()
+        self._failure.check(self._what)
         if self._thread is None:
             return
         with self._wake:
@@ -125,16 +132,7 @@ class JsonlClient:
                     f"the disk took longer than {CLOSE_TIMEOUT_S:g} s to finish "
                     f"{str(self._path)!r}: its last frames may be missing"
                 )
-        if not self._failure_raised:
-            self._raise_failure()
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            self._failure_raised = True
-            raise ClientError(
-                f"recording to {str(self._path)!r} has stopped ({self._failure!r}): "
-                "start the stream again"
-            ) from self._failure
+        self._failure.check_unless_raised(self._what)
 
     # Everything below runs in the thread "ha2g-jsonl", but for _write of the hello and _lose.
 
@@ -143,7 +141,7 @@ class JsonlClient:
             while frames := self._take():
                 self._record(frames)
         except Exception as error:
-            self._failure = error
+            self._failure.keep(error)
         finally:
             if self._file is not None:
                 with contextlib.suppress(OSError):

@@ -2,37 +2,14 @@
 
 from __future__ import annotations
 
-import re
 import socket
 import time
 from collections.abc import Callable
 
+from ha2g_live.clients.address import format_address
 from ha2g_live.clients.vmc import UnsendableFrame, VmcEncoder
 from ha2g_live.realtime.errors import ClientError
 from ha2g_live.realtime.types import ClientStats, PoseFrame, StreamInfo
-
-VMC_PORT = 39539
-"""Where programs that show an avatar listen by convention."""
-
-_TARGET = re.compile(r"(?:\[(?P<v6>[^\[\]]+)\]|(?P<host>[^\[\]:\s]+)):(?P<port>\d{1,9})", re.ASCII)
-
-
-def parse_target(text: str) -> tuple[str, int]:
-    """Host and port of ``HOST:PORT``; an IPv6 host stands in brackets.
-
-    Raises:
-        ClientError: the text is something else, or the port is out of range.
-    """
-    match = _TARGET.fullmatch(text.strip())
-    if match is None:
-        raise ClientError(
-            f"cannot send to {text!r}: write HOST:PORT, for example 127.0.0.1:{VMC_PORT} "
-            f"or [::1]:{VMC_PORT}"
-        )
-    port = int(match["port"])
-    if not 1 <= port <= 65535:
-        raise ClientError(f"cannot send to {text!r}: the port must be in 1..65535, got {port}")
-    return match["v6"] or match["host"], port
 
 
 class OscClient:
@@ -60,7 +37,7 @@ class OscClient:
         self._host = host
         self._port = port
         self._clock = clock
-        self._where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        self._where = format_address(host, port)
         self._stats = ClientStats()
         self._encoder = VmcEncoder()
         self._socket: socket.socket | None = None

@@ -1,52 +1,43 @@
-"""WebSocket server: any number of viewers get every frame, or skip what they are too slow for."""
+"""WebSocket server: any number of viewers get every frame, or skip what they are too slow for.
+
+The path of a frame::
+
+    send            the emitter's thread puts it into the slot
+    _deliver        the network thread takes it out
+    Viewers.write   encodes it once per form and writes it to every viewer that keeps up
+"""
 
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import math
-import re
-import socket
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-from websockets.asyncio.server import ServerConnection, broadcast, serve
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from ha2g_live.clients import encode
+from ha2g_live.clients.address import LOCAL_HOST, MAX_PORT, format_address, listen_error
+from ha2g_live.clients.failure import Failure
+from ha2g_live.clients.origins import Origins
+from ha2g_live.clients.viewers import Viewer, Viewers
 from ha2g_live.realtime.errors import ClientError
 from ha2g_live.realtime.types import ClientStats, PoseFrame, StreamInfo
 
-LOCAL_HOST = "127.0.0.1"
-ANY_ORIGIN = "*"
-
-BUFFER_LIMIT_BYTES = 32 * 1024
-"""A viewer with more than this waiting to be sent skips frames: about a dozen JSON frames."""
-KERNEL_BUFFER_BYTES = 64 * 1024
-"""Asked of the system per viewer; its own choice can hold a thousand frames, all of them old."""
 LIBRARY_BUFFER_BYTES = 256 * 1024
-"""Where the library would wait. It lies above our limit so that closing never waits there."""
+"""Where the library would wait; above a viewer's limit, so that closing never waits there."""
 STALL_S = 5.0
 """A viewer that takes nothing for so long is disconnected."""
 MAX_REQUEST_BYTES = 4096
-MAX_BAD_REQUESTS = 20
-REQUEST_INTERVAL_S = 0.01
-"""A viewer's requests are read at most a hundred times a second, however many it sends."""
 OPEN_TIMEOUT_S = 3.0
 CLOSE_TIMEOUT_S = 2.0
-POLICY_VIOLATION = 1008
-"""Close code of RFC 6455, section 7.4.1."""
-
-_LOCAL_ORIGIN = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
-_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]*")
-_ADDRESS = re.compile(r"(?:(?P<host>\[[^\[\]]+\]|[^\[\]:]+):)?(?P<port>\d+)")
 
 log = logging.getLogger(__name__)
 _wire_log = logging.getLogger(f"{__name__}.wire")
@@ -54,48 +45,13 @@ _wire_log = logging.getLogger(f"{__name__}.wire")
 _wire_log.setLevel(logging.CRITICAL)
 
 
-def parse_ws(text: str) -> tuple[str, int]:
-    """Host and port of ``[HOST:]PORT``; an IPv6 host stands in brackets.
-
-    Raises:
-        ClientError: the text is not an address.
-    """
-    match = _ADDRESS.fullmatch(text.strip())
-    if match is None or int(match["port"]) > 65535:
-        raise ClientError(
-            f"{text!r} is not a WebSocket address: write PORT or HOST:PORT with a port of "
-            "0 to 65535, for example 8765 or 127.0.0.1:8765"
-        )
-    return (match["host"] or LOCAL_HOST).strip("[]"), int(match["port"])
-
-
-@dataclass(slots=True, eq=False)
-class _Viewer:
-    """One connection. Only the network thread touches it."""
-
-    connection: ServerConnection
-    wish: encode.Wish = field(default_factory=encode.Wish)
-    sent: int = 0
-    dropped: int = 0
-    bad_requests: int = 0
-    behind_since_s: float | None = None
-
-    @property
-    def behind(self) -> bool:
-        return self.connection.transport.get_write_buffer_size() > BUFFER_LIMIT_BYTES
-
-
 class WebSocketClient:
     """Serves frames to viewers; to the driver it is a client like any other.
 
-    Slow viewers: the newest frame waits in one slot for the network thread; a frame that is still
-    there when the next one comes is dropped for everyone. A viewer whose write buffer is above
-    ``BUFFER_LIMIT_BYTES`` skips frames, and is disconnected after ``stall_s`` without relief.
-    ``stats.sent`` and ``stats.dropped`` are sums over the viewers.
-
-    Origins: web pages of this computer and programs, which send no Origin, may connect; others
-    get 403. A page from elsewhere could otherwise watch, for browsers let any page open a local
-    socket.
+    The newest frame waits in one slot for the network thread; a frame that is still there when
+    the next one comes is dropped for everyone. ``Viewers`` says what becomes of slow viewers,
+    ``Origins`` which web pages may connect; others get 403. ``stats.sent`` and ``stats.dropped``
+    are sums over the viewers.
 
     Threads: ``start``, ``send`` and ``close`` are for one thread, the emitter. The thread
     "ha2g-net" runs the asyncio loop and owns the viewers and the counters. One lock, for the slot.
@@ -122,25 +78,17 @@ class WebSocketClient:
     ) -> None:
         if not host:
             raise ClientError("the WebSocket host is empty: name one, 0.0.0.0 for all of them")
-        if not 0 <= port <= 65535:
-            raise ClientError(f"the WebSocket port must be in 0..65535, got {port}")
-        for origin in allowed_origins:
-            if _ORIGIN.fullmatch(origin) is None:
-                raise ClientError(
-                    f"{origin!r} is not an origin: write scheme://host[:port] without a path, "
-                    "null, or *"
-                )
+        if not 0 <= port <= MAX_PORT:
+            raise ClientError(f"the WebSocket port must be in 0..{MAX_PORT}, got {port}")
         self._host = LOCAL_HOST if host == "localhost" else host
         self._port = port
-        self._origins = frozenset(allowed_origins)
-        self._stall_s = stall_s
+        self._origins = Origins(allowed_origins)
         self._stats = ClientStats()
-        self._viewers: set[_Viewer] = set()
+        self._viewers = Viewers(self._stats, stall_s, self._warn)
         self._warned_at_s: dict[str, float] = {}
         self._hello = ""
         self._thread: threading.Thread | None = None
-        self._failure: Exception | None = None
-        self._failure_raised = False
+        self._failure = Failure()
         self._lock = threading.Lock()
         self._slot: PoseFrame | None = None
         self._overwritten = 0
@@ -152,7 +100,7 @@ class WebSocketClient:
     @property
     def name(self) -> str:
         """Short name for the status line."""
-        return f"websocket {self._address}"
+        return f"websocket {format_address(self._host, self._port)}"
 
     @property
     def port(self) -> int:
@@ -166,7 +114,7 @@ class WebSocketClient:
 
     def failure(self) -> Exception | None:
         """The error that ended the network thread, if one did; ``send`` and ``close`` raise it."""
-        return self._failure
+        return self._failure.error
 
     def start(self, info: StreamInfo) -> None:
         """Listen.
@@ -182,7 +130,7 @@ class WebSocketClient:
             self._port = self._started.result()
         except (OSError, UnicodeError) as error:
             self.close()
-            raise ClientError(self._why_not(error)) from error
+            raise listen_error(self._host, self._port, error) from error
 
     def send(self, frame: PoseFrame) -> None:
         """Put the frame into the slot and wake the network thread. No-op after ``close``.
@@ -192,7 +140,7 @@ class WebSocketClient:
         Raises:
             ClientError: the network thread has failed.
         """
-        self._raise_failure()
+        self._failure.check(self.name)
         if self._thread is None:
             return
         with self._lock:
@@ -215,8 +163,7 @@ class WebSocketClient:
             if self._started.exception() is None:
                 self._post(self._stop.set)
             thread.join()
-        if not self._failure_raised:
-            self._raise_failure()
+        self._failure.check_unless_raised(self.name)
 
     def _post(self, callback: Any) -> None:
         try:
@@ -224,31 +171,6 @@ class WebSocketClient:
         except RuntimeError:
             # The loop is closed: the thread has failed, and the next call says why.
             log.debug("the network thread has ended")
-
-    def _raise_failure(self) -> None:
-        if self._failure is not None:
-            self._failure_raised = True
-            raise ClientError(
-                f"{self.name} has stopped ({self._failure!r}): start the stream again"
-            ) from self._failure
-
-    @property
-    def _address(self) -> str:
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-
-    def _why_not(self, error: OSError | UnicodeError) -> str:
-        number = error.errno if isinstance(error, OSError) else None
-        if number == errno.EADDRINUSE:
-            return (
-                f"port {self._port} on {self._host} is taken by another program: "
-                "choose another port, or 0 for any free one"
-            )
-        if number == errno.EACCES:
-            return f"port {self._port} may not be used: choose one above 1023"
-        return (
-            f"cannot listen on {self._address} ({error}): "
-            f"use an address of this computer, for example {LOCAL_HOST}"
-        )
 
     # Everything below runs in the thread "ha2g-net".
 
@@ -278,108 +200,49 @@ class WebSocketClient:
             write_limit=LIBRARY_BUFFER_BYTES,
             logger=_wire_log,
         )
-        self._count_viewers()
         self._started.set_result(next(iter(server.sockets)).getsockname()[1])
         await self._stop.wait()
-        for viewer in self._viewers:
-            if viewer.behind:
-                viewer.connection.transport.abort()
+        self._viewers.cut_off_slow()
         server.close()
         await server.wait_closed()
 
     def _check_origin(self, connection: ServerConnection, request: Request) -> Response | None:
-        for origin in request.headers.get_all("Origin"):
-            known = origin in self._origins or ANY_ORIGIN in self._origins
-            if not known and _LOCAL_ORIGIN.fullmatch(origin) is None:
-                self._warn("origin", f"refused a page of {origin!r}: it is not an allowed origin")
-                return connection.respond(
-                    HTTPStatus.FORBIDDEN, f"The origin {origin!r} may not watch this stream.\n"
-                )
-        return None
+        origin = self._origins.refused(request.headers.get_all("Origin"))
+        if origin is None:
+            return None
+        self._warn("origin", f"refused a page of {origin!r}: it is not an allowed origin")
+        return connection.respond(
+            HTTPStatus.FORBIDDEN, f"The origin {origin!r} may not watch this stream.\n"
+        )
 
     async def _serve_viewer(self, connection: ServerConnection) -> None:
-        viewer = _Viewer(connection)
+        viewer = Viewer(connection)
         try:
-            wire = connection.transport.get_extra_info("socket")
-            wire.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, KERNEL_BUFFER_BYTES)
-            await connection.send(self._hello)
+            await viewer.greet(self._hello)
             self._viewers.add(viewer)
-            self._count_viewers()
-            async for message in connection:
-                await self._answer(viewer, message)
-                await asyncio.sleep(REQUEST_INTERVAL_S)
+            await viewer.answer_requests()
         except (ConnectionClosed, OSError):
             pass  # left without a word, or was cut off
         except Exception as error:
             self._fail(error)
         finally:
             self._viewers.discard(viewer)
-            self._count_viewers()
             log.info("a viewer left: %d frames sent, %d skipped", viewer.sent, viewer.dropped)
 
-    async def _answer(self, viewer: _Viewer, message: str | bytes) -> None:
-        try:
-            viewer.wish = encode.read_request(message, viewer.wish)
-        except ValueError as error:
-            viewer.bad_requests += 1
-            await viewer.connection.send(encode.error_text(str(error)))
-            if viewer.bad_requests >= MAX_BAD_REQUESTS:
-                await viewer.connection.close(POLICY_VIOLATION, "too many bad requests")
-        else:
-            await viewer.connection.send(encode.subscribed_text(viewer.wish))
-
     def _deliver(self) -> None:
-        """Take the frame from the slot and write it to every viewer that keeps up."""
+        """Take the frame from the slot and write it to the viewers."""
         with self._lock:
             frame, self._slot = self._slot, None
             overwritten, self._overwritten = self._overwritten, 0
         if frame is None:
             return
         try:
-            self._write(frame, overwritten)
+            self._viewers.write(frame, overwritten)
         except Exception as error:
             self._fail(error)
 
-    def _write(self, frame: PoseFrame, overwritten: int) -> None:
-        groups: dict[encode.Wish, list[_Viewer]] = {}
-        now_s = time.monotonic()
-        for viewer in self._viewers:
-            self._drop(viewer, overwritten)
-            if not viewer.behind:
-                viewer.behind_since_s = None
-                groups.setdefault(viewer.wish, []).append(viewer)
-                continue
-            self._drop(viewer, 1)
-            if viewer.behind_since_s is None:
-                viewer.behind_since_s = now_s
-            elif now_s - viewer.behind_since_s >= self._stall_s:
-                self._stats.errors += 1
-                self._warn("stall", f"a viewer took nothing for {self._stall_s} s: disconnected")
-                viewer.connection.transport.abort()
-        for wish, viewers in groups.items():
-            try:
-                message = encode.frame_message(frame, wish)
-            except ValueError as error:
-                self._stats.errors += 1
-                self._warn("frame", f"frame {frame.seq} was not sent: {error}")
-                for viewer in viewers:
-                    self._drop(viewer, 1)
-                continue
-            self._stats.sent += len(viewers)
-            for viewer in viewers:
-                viewer.sent += 1
-            broadcast([viewer.connection for viewer in viewers], message)
-
-    def _drop(self, viewer: _Viewer, frames: int) -> None:
-        viewer.dropped += frames
-        self._stats.dropped += frames
-
-    def _count_viewers(self) -> None:
-        count = len(self._viewers)
-        self._stats.detail = "1 viewer" if count == 1 else f"{count or 'no'} viewers"
-
     def _fail(self, error: Exception) -> None:
-        self._failure = self._failure or error
+        self._failure.keep(error)
         self._stats.errors += 1
         self._stop.set()
 

@@ -7,9 +7,10 @@ and comes out, so it can be copied, saved, reset and stacked over streams.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -37,6 +38,8 @@ class ModelSpec:
         choices: gestures the model can choose between; those that begin with ``idle:`` are rest.
         state: shape of each state array without the batch axis, in binding order.
         default_style: the style to take when nobody asks for one; empty for the first.
+        start: state arrays of somebody who stands silent, base64 of little-endian float32; what
+            is not there starts at zero.
     """
 
     name: str
@@ -45,6 +48,7 @@ class ModelSpec:
     choices: tuple[str, ...]
     state: dict[str, tuple[int, ...]]
     default_style: str = ""
+    start: dict[str, str] = field(default_factory=dict)
 
     @property
     def usual_style(self) -> str:
@@ -73,10 +77,25 @@ class ModelSpec:
         }
 
     def initial_state(self, batch: int = 1) -> State:
-        """The state before anything was heard: zeros."""
+        """The state before anything was heard: at rest, as after a silence."""
         return {
-            name: np.zeros((batch, *shape), dtype=np.float32) for name, shape in self.state.items()
+            name: np.tile(self._start_of(name, shape), (batch, *[1] * len(shape)))
+            for name, shape in self.state.items()
         }
+
+    def at_rest(self, state: State) -> ModelSpec:
+        """This spec with a (batch of 1) state to start from."""
+        start = {
+            name: base64.b64encode(value.astype("<f4").tobytes()).decode()
+            for name, value in state.items()
+        }
+        return replace(self, start=start)
+
+    def _start_of(self, name: str, shape: tuple[int, ...]) -> F32:
+        if name not in self.start:
+            return np.zeros((1, *shape), dtype=np.float32)
+        stored = np.frombuffer(base64.b64decode(self.start[name]), dtype="<f4")
+        return stored.astype(np.float32).reshape(1, *shape)
 
     def style_vector(self, style: str | None = None, batch: int = 1) -> F32:
         """(batch, styles) one-hot weights of a named style; a blend of styles also fits the input.
@@ -115,14 +134,17 @@ class ModelSpec:
             )
         try:
             fields = json.loads(metadata[SPEC_KEY])
-            return cls(
+            spec = cls(
                 name=str(fields["name"]),
                 version=str(fields["version"]),
                 styles=tuple(map(str, fields["styles"])),
                 choices=tuple(map(str, fields["choices"])),
                 state={str(k): tuple(map(int, v)) for k, v in fields["state"].items()},
                 default_style=str(fields.get("default_style", "")),
+                start={str(k): str(v) for k, v in fields.get("start", {}).items()},
             )
+            spec.initial_state()  # raises where a stored array does not fit
+            return spec
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{where} has a damaged spec ({error}): export it again") from error
 

@@ -9,47 +9,21 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
-import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-from ha2g_live import __version__
+from ha2g_live.clients.address import parse_target, parse_ws
 from ha2g_live.realtime.errors import ConfigError, Ha2gError, MissingExtra
+from ha2g_live.realtime.options import SHORT_HELP, Parser, add_model_arguments, run_parser, say
+from ha2g_live.realtime.signals import ignored, interrupting
 
 if TYPE_CHECKING:  # the real imports wait until a run needs them: help must come at once
     from ha2g_live.engines.base import Engine
     from ha2g_live.realtime.pipeline import Pipeline
     from ha2g_live.realtime.screen import Screen
     from ha2g_live.realtime.types import Client, Source
-
-SHORT_HELP = """\
-ha2g-live: your voice moves your avatar's arms, hands, fingers, head and torso, live.
-
-  ha2g-live --demo                         watch it move, right here; needs no microphone
-  ha2g-live devices                        list the microphones
-  ha2g-live --mic --osc 127.0.0.1:39539    talk, and move an avatar in VSeeFace, Warudo, VNyan,
-                                           Unity, Unreal or Blender (VMC protocol)
-
-All options:  ha2g-live --help
-"""
-
-DESCRIPTION = """\
-Your voice moves your avatar's arms, hands, fingers, head and torso, live, without a GPU.
-
-Choose where the sound comes from (--mic, --audio or --demo) and where the motion goes (--osc,
---ws, --record; any number of them). Without a target the motion is drawn in the terminal."""
-
-COMMANDS = """\
-commands:
-  ha2g-live devices                        list the microphones
-  ha2g-live render AUDIO --out FILE        a video (.mp4) or pictures (.png) of the motion
-  ha2g-live corpus | train | export        make a model of your own (see the documentation)
-Each has a --help of its own.
-
-Ctrl-C ends a run."""
 
 _TRAINING = {"corpus": "corpus", "train": "trainer", "export": "export"}
 """Commands that the training package answers: the module of each."""
@@ -76,113 +50,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             return command(arguments[1:])
         if arguments[0] in _TRAINING:
             return _train(arguments[0], arguments[1:])
-        return _run(_parser().parse_args(arguments))
+        return _run(run_parser().parse_args(arguments))
     except Ha2gError as error:
-        _say(str(error))
+        say(str(error))
         return 2
     except KeyboardInterrupt:
         return 0
-
-
-# --- arguments
-
-
-class _Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        _say(f"{message}: see  {self.prog} --help")
-        raise SystemExit(2)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="ha2g-live",
-        description=DESCRIPTION,
-        epilog=COMMANDS,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"ha2g-live {__version__}")
-
-    sound = parser.add_argument_group("where the sound comes from").add_mutually_exclusive_group()
-    sound.add_argument(
-        "--mic",
-        nargs="?",
-        const="default",
-        metavar="DEVICE",
-        help="your microphone: the default one, or a number or a part of a name from "
-        "`ha2g-live devices`",
-    )
-    sound.add_argument("--audio", type=Path, metavar="FILE", help="a sound file, at normal speed")
-    sound.add_argument(
-        "--demo", action="store_true", help="a speech clip that comes with ha2g-live"
-    )
-
-    target = parser.add_argument_group("where the motion goes")
-    target.add_argument(
-        "--osc",
-        action="append",
-        default=[],
-        metavar="HOST:PORT",
-        help="an app that speaks the VMC protocol, usually 127.0.0.1:39539; may be repeated",
-    )
-    target.add_argument(
-        "--ws",
-        metavar="[HOST:]PORT",
-        help="serve web pages and programs over WebSocket, for example 8765",
-    )
-    target.add_argument(
-        "--ws-origin",
-        action="append",
-        default=[],
-        metavar="ORIGIN",
-        help="a web page, such as https://example.org, that may connect although it is not on "
-        "this computer; may be repeated",
-    )
-    target.add_argument(
-        "--record", type=Path, metavar="FILE.jsonl", help="a file, one frame a line"
-    )
-    target.add_argument(
-        "--view",
-        action=argparse.BooleanOptionalAction,
-        default=None,
-        help="draw a stick figure in the terminal (default with --demo and without a target)",
-    )
-
-    motion = parser.add_argument_group("how it moves")
-    motion.add_argument("--fps", type=float, default=60.0, help="frames a second, 24 to 144 (60)")
-    motion.add_argument("--style", metavar="NAME", help="speaker style; a wrong one lists them all")
-    motion.add_argument(
-        "--seed", type=int, default=0, help="another number chooses other gestures (0)"
-    )
-    _add_model_arguments(motion)
-
-    run = parser.add_argument_group("the run")
-    run.add_argument(
-        "--fast", action="store_true", help="a file as fast as the computer can, for --record"
-    )
-    run.add_argument("--duration-s", type=float, metavar="S", help="stop after so many seconds")
-    run.add_argument(
-        "--tail-s",
-        type=float,
-        default=1.5,
-        metavar="S",
-        help="time to come to rest at the end (1.5)",
-    )
-    run.add_argument(
-        "--stats", type=Path, metavar="FILE.json", help="write measurements at the end"
-    )
-    run.add_argument("--quiet", action="store_true", help="no status line and no summary")
-    return parser
-
-
-def _add_model_arguments(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--engine", choices=("onnx", "torch"), default="onnx", help="what runs the model (onnx)"
-    )
-    group.add_argument("--model", type=Path, metavar="FILE", help="a model of your own")
-    group.add_argument("--threads", type=int, default=1, help="threads for the model (1)")
 
 
 # --- the run
@@ -217,7 +90,7 @@ def _run(options: argparse.Namespace) -> int:
     engine = _open_engine(options)
     try:
         pipeline = Pipeline(engine, clients, settings)
-        with _signals(), Screen(pipeline, view, options.quiet, _say) as screen:
+        with interrupting(), Screen(pipeline, view, options.quiet, say) as screen:
             if options.fast and path is not None:
                 summary = _run_fast(pipeline, path, screen)
             else:
@@ -240,7 +113,7 @@ def _run_live(pipeline: Pipeline, source: Source, screen: Screen) -> dict[str, A
     except KeyboardInterrupt:
         pass
     finally:
-        with _no_more_signals():
+        with ignored():  # targets are being flushed, which takes seconds at most
             driver.stop()
     return driver.summary()
 
@@ -269,11 +142,11 @@ def _view_wanted(options: argparse.Namespace) -> bool:
 def _clients(options: argparse.Namespace) -> list[Client]:
     clients: list[Client] = []
     if options.osc:
-        from ha2g_live.clients.osc import OscClient, parse_target
+        from ha2g_live.clients.osc import OscClient
 
         clients.extend(OscClient(*parse_target(target)) for target in options.osc)
     if options.ws is not None:
-        from ha2g_live.clients.websocket import WebSocketClient, parse_ws
+        from ha2g_live.clients.websocket import WebSocketClient
 
         clients.append(
             WebSocketClient(*parse_ws(options.ws), allowed_origins=tuple(options.ws_origin))
@@ -313,45 +186,14 @@ def _finish(options: argparse.Namespace, pipeline: Pipeline, summary: dict[str, 
         text += f", {stats.late_frames} late, {stats.skipped_steps} steps skipped"
     for client in pipeline.clients:
         text += f"; {client.name}: {client.stats.sent} sent, {client.stats.dropped} dropped"
-    _say(text)
-
-
-# --- signals
-
-_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-
-
-@contextlib.contextmanager
-def _handled(handler: Any) -> Iterator[None]:
-    """Set a handler for every signal that ends a program, and put the old ones back."""
-    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
-    before = [(number, signal.signal(number, handler)) for number in numbers]
-    try:
-        yield
-    finally:
-        for number, old in before:
-            signal.signal(number, old)
-
-
-def _signals() -> contextlib.AbstractContextManager[None]:
-    """Let them all raise KeyboardInterrupt in the main thread."""
-
-    def interrupt(number: int, frame: FrameType | None) -> NoReturn:
-        raise KeyboardInterrupt
-
-    return _handled(interrupt)
-
-
-def _no_more_signals() -> contextlib.AbstractContextManager[None]:
-    """Targets are being flushed, which takes seconds at most: let that end."""
-    return _handled(signal.SIG_IGN)
+    say(text)
 
 
 # --- the other commands
 
 
 def _devices(arguments: Sequence[str]) -> int:
-    parser = _Parser(prog="ha2g-live devices", description="List the microphones.")
+    parser = Parser(prog="ha2g-live devices", description="List the microphones.")
     parser.parse_args(arguments)
     from ha2g_live.realtime.sources import format_devices, list_devices
 
@@ -364,9 +206,9 @@ def _devices(arguments: Sequence[str]) -> int:
 def _render(arguments: Sequence[str]) -> int:
     from ha2g_live.realtime import render
 
-    parser = _Parser(prog="ha2g-live render", description="Make a video or pictures of the motion.")
+    parser = Parser(prog="ha2g-live render", description="Make a video or pictures of the motion.")
     render.add_arguments(parser)
-    _add_model_arguments(parser)
+    add_model_arguments(parser)
     options = parser.parse_args(arguments)
     render.run(options, lambda: _open_engine(options))
     return 0
@@ -380,10 +222,6 @@ def _train(command: str, arguments: Sequence[str]) -> int:
             raise MissingExtra(f"ha2g-live {command}", error.name, "train") from error
         raise
     return int(module.main(list(arguments)))
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"ha2g-live: {' '.join(text.splitlines())}\n")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,8 @@ the whole clip, which a live system cannot know. Here the reference is a level t
 speaker: it rises within a second towards louder speech, sinks over about ten seconds towards
 softer speech, and holds while nobody speaks, so that a room's noise is never pulled up to the
 level of a voice. What counts as speech for it is anything well above the noise floor, which is
-followed too.
+followed too: it falls at once, rises slowly, and jumps to any sound that stays level for a second
+or two, which a fan does and a voice does not.
 
 Column ``k`` is centred on sample ``512 k`` and complete after sample ``512 (k + 1)``. Every column
 is computed by the same operations on the same numbers however the samples were cut into blocks,
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import functools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -41,7 +42,12 @@ _START_NOISE_DB = -66.0
 _NOISE_FALL = 0.3  # per column: the floor is found within a tenth of a second
 _NOISE_RISE_DB = 0.02  # per column: 0.6 dB a second
 _MIN_NOISE_DB = -70.0  # digital silence must not make the faintest hiss look like a voice
+_SWING_SHARE = 0.05  # per column: time constant 0.6 s
+_START_SWING_DB = 10.0
+_STEADY_SWING_DB = 1.5  # speech swings by 6 dB and more
+_STEADY_RISE = 0.2
 _SPEECH_OVER_NOISE_DB = 12.0
+_NOISE_BELOW_REFERENCE_DB = 22.0  # in a loud room the room, not the speaker, sets the scale
 _SPEECH_MIN_DB = -58.0
 
 
@@ -53,11 +59,15 @@ class LogMelState:
         tail: the samples that the next column still needs, fewer than 1024.
         level_db: level of the speaker, RMS dB of full scale.
         noise_db: level of the room.
+        mean_db: level of everything, over the last half second or so.
+        swing_db: how far the level strays from that.
     """
 
     tail: F32
     level_db: float = _START_LEVEL_DB
     noise_db: float = _START_NOISE_DB
+    mean_db: float = _START_NOISE_DB
+    swing_db: float = _START_SWING_DB
 
 
 def initial_log_mel() -> LogMelState:
@@ -83,13 +93,13 @@ def log_mel(samples: F32, state: LogMelState) -> tuple[F32, LogMelState]:
     pending = np.concatenate((state.tail, samples.astype(np.float32, copy=False)))
     count = max(0, (len(pending) - FFT_SAMPLES) // HOP_SAMPLES + 1)
     columns = np.empty((count, MEL_BANDS), dtype=np.float32)
-    level_db, noise_db = state.level_db, state.noise_db
+    levels = state
     for k in range(count):
         frame = pending[k * HOP_SAMPLES : k * HOP_SAMPLES + FFT_SAMPLES]
-        level_db, noise_db = _follow(frame, level_db, noise_db)
-        columns[k] = _column(frame, level_db)
-    tail = pending[count * HOP_SAMPLES :].copy()
-    return columns, LogMelState(tail, level_db, noise_db)
+        levels = _follow(frame, levels)
+        reference_db = max(levels.level_db, levels.noise_db + _NOISE_BELOW_REFERENCE_DB)
+        columns[k] = _column(frame, reference_db)
+    return columns, replace(levels, tail=pending[count * HOP_SAMPLES :].copy())
 
 
 def silent_columns(count: int) -> F32:
@@ -97,18 +107,23 @@ def silent_columns(count: int) -> F32:
     return np.full((count, MEL_BANDS), -1.0, dtype=np.float32)
 
 
-def _follow(frame: F32, level_db: float, noise_db: float) -> tuple[float, float]:
+def _follow(frame: F32, state: LogMelState) -> LogMelState:
     """Move the speaker's level and the noise floor by one column."""
     power = float(np.dot(frame, frame)) / FFT_SAMPLES
     now_db = 10.0 * math.log10(power + _SILENCE_POWER)
+    mean_db = state.mean_db + _SWING_SHARE * (now_db - state.mean_db)
+    swing_db = state.swing_db + _SWING_SHARE * (abs(now_db - mean_db) - state.swing_db)
+    level_db, noise_db = state.level_db, state.noise_db
     if now_db < noise_db:
         noise_db = max(noise_db + _NOISE_FALL * (now_db - noise_db), _MIN_NOISE_DB)
+    elif swing_db < _STEADY_SWING_DB:
+        noise_db += _STEADY_RISE * (now_db - noise_db)
     else:
         noise_db += _NOISE_RISE_DB
     if now_db > max(noise_db + _SPEECH_OVER_NOISE_DB, _SPEECH_MIN_DB):
         level_db += (_RISE if now_db > level_db else _SINK) * (now_db - level_db)
         level_db = min(max(level_db, _MIN_LEVEL_DB), _MAX_LEVEL_DB)
-    return level_db, noise_db
+    return replace(state, level_db=level_db, noise_db=noise_db, mean_db=mean_db, swing_db=swing_db)
 
 
 def _column(frame: F32, level_db: float) -> F32:

@@ -260,9 +260,5 @@ def _let_recorders_catch_up(pipeline: Pipeline) -> None:
     """Live, the disk has a frame time for each frame; here it is waited for, so none is lost."""
     for client in pipeline.clients:
         if isinstance(client, JsonlClient):
-            while (
-                client.failure() is None
-                and pipeline.stats.frames - client.stats.sent - client.stats.dropped
-                > QUEUE_FRAMES // 2
-            ):
+            while client.failure() is None and client.backlog > QUEUE_FRAMES // 2:
                 time.sleep(0.001)

@@ -16,6 +16,7 @@ from ha2g_live.realtime.types import Source
 REFRESH_S = 0.05
 MEMORY_EVERY_S = 1.0
 MESSAGES_KEPT = 100
+_GETTING_READY = "getting ready (the very first start compiles, which takes some seconds)"
 
 
 class Screen:
@@ -49,6 +50,9 @@ class Screen:
         logging.getLogger("ha2g_live").addHandler(self._handler)
         if self._view is not None:
             self._view.__enter__()
+            self._view.note(_GETTING_READY)
+        elif not self._quiet:
+            self._status.note(_GETTING_READY)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -98,6 +98,12 @@ class StatusLine:
         else:
             self._write(text + "\n")
 
+    def note(self, text: str) -> None:
+        """On a terminal, a line that the status takes the place of."""
+        if self._in_place:
+            self._write(_CLEAR_LINE + text)
+            self._dirty = True
+
     def text(self) -> str:
         """The line as it is now."""
         now_s, frames = time.perf_counter(), self._pipeline.stats.frames

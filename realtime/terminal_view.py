@@ -113,6 +113,11 @@ class TerminalView:
             self._stream.write(_LEAVE)
             self._stream.flush()
 
+    def note(self, text: str) -> None:
+        """Show a line of ASCII text while there is no pose yet."""
+        self._stream.write(f"{_HOME}{text}{_END_OF_LINE}")
+        self._stream.flush()
+
     def draw(self, directions: F32, status: str) -> None:
         """Show a (42, 3) pose with a line of text below it."""
         size = shutil.get_terminal_size()

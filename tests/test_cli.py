@@ -154,6 +154,20 @@ def test_training_without_its_packages_names_the_extra(
     assert "ha2g-live[train]" in fails(["train"], capsys)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [(["corpus"], "--data"), (["train", "--steps", "many"], "many"), (["export"], "checkpoint")],
+)
+def test_mistakes_in_the_training_commands(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for package in ("torch", "onnx", "librosa", "tqdm"):
+        pytest.importorskip(package)
+    line = fails(arguments, capsys)
+    assert message in line
+    assert f"see  ha2g-live {arguments[0]} --help" in line
+
+
 def test_no_arguments_show_the_three_commands_people_need(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

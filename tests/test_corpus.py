@@ -14,7 +14,13 @@ from ha2g_live.realtime.skeleton import MEAN_DIRECTION, bone_index, normalise
 from ha2g_live.realtime.timebase import columns_complete, samples_heard_at
 from ha2g_live.training.catalogue import Catalogue, family_of, load_catalogue, wrist_speed_m_s
 from ha2g_live.training.clips import directions_of, mirror
-from ha2g_live.training.corpus import build, held_out, plan_streams, read_speech_table
+from ha2g_live.training.corpus import (
+    build,
+    held_out,
+    make_audio,
+    plan_streams,
+    read_speech_table,
+)
 from ha2g_live.training.dataset import Lanes, audio_of, load_corpus
 from ha2g_live.training.planner import STYLES, plan
 from ha2g_live.training.prosody import analyse
@@ -211,3 +217,19 @@ def test_corpus_file_says_what_it_is_made_of(corpus: Path) -> None:
     about = json.loads((corpus / "corpus.json").read_text())
     assert about["styles"] == [style.name for style in STYLES]
     assert about["seed"] == 3
+
+
+def test_the_planner_hears_the_voice_and_the_network_the_room(data: Path) -> None:
+    recordings = read_speech_table(data)
+    streams = plan_streams(recordings, hours=0.3, seed=0)["train"]
+    for stream in streams[:6]:
+        voice, heard = make_audio(stream)
+        assert len(voice) == len(heard)
+        silent = voice == 0.0
+        assert silent.any()
+        assert np.abs(heard[silent]).max() > 0.0
+        speech_db, noise_db = (
+            10 * np.log10(np.mean(x[mask] ** 2))
+            for x, mask in ((voice, np.abs(voice) > 0.01), (heard, silent[: len(heard)]))
+        )
+        assert speech_db > noise_db

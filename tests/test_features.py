@@ -33,7 +33,8 @@ def test_blocks_of_any_size_give_the_same_bits(longest_block: int) -> None:
         parts.append(columns)
         at += size
     np.testing.assert_array_equal(np.concatenate(parts), whole)
-    assert (state.level_db, state.noise_db) == (end.level_db, end.noise_db)
+    for name in ("level_db", "noise_db", "mean_db", "swing_db"):
+        assert getattr(state, name) == getattr(end, name)
     np.testing.assert_array_equal(state.tail, end.tail)
 
 
@@ -102,3 +103,15 @@ def test_bad_samples_are_refused_and_leave_the_state_alone(bad: float) -> None:
     with pytest.raises(ValueError, match="finite"):
         log_mel(samples, state)
     np.testing.assert_array_equal(state.tail, np.zeros(512, np.float32))
+
+
+def test_a_loud_fan_is_not_taken_for_a_soft_voice() -> None:
+    """Without a word spoken, steady noise may not be pulled up to the level of speech."""
+    fan = np.random.default_rng(2).standard_normal(60 * SAMPLE_RATE_HZ).astype(np.float32) * 1e-2
+    columns, state = log_mel(fan, initial_log_mel())
+    assert state.level_db > -33.0  # the fan is at -40 dB
+    assert state.noise_db == pytest.approx(-40.0, abs=1.0)
+    assert columns[-300:].mean() <= columns[:30].mean()
+    tail = fan[: 5 * SAMPLE_RATE_HZ]
+    voice, _ = log_mel(speech_like(5.0, -26.0) + tail, state)
+    assert voice.max(axis=1).mean() > columns[-300:].max(axis=1).mean()

@@ -169,10 +169,12 @@ def test_a_full_queue_drops_the_newest_and_says_so(
     assert writing.wait(30)
     for seq in range(1, 15):
         client.send(make_frame(seq))
+    assert client.backlog == 10
     assert client.stats.dropped == 4
     assert client.stats.detail == "4 frames lost: the disk is too slow"
     may_write.set()
     client.close()
+    assert client.backlog == 0
     assert [frame.seq for frame in read(tmp_path / "take.jsonl")[1]] == list(range(11))
     assert client.stats.sent == 11
 

@@ -19,7 +19,8 @@ from pythonosc.osc_bundle import OscBundle
 from pythonosc.osc_bundle_builder import IMMEDIATELY, OscBundleBuilder
 from pythonosc.osc_message_builder import OscMessageBuilder
 
-from ha2g_live.clients.osc import OscClient, parse_target
+from ha2g_live.clients.address import parse_target
+from ha2g_live.clients.osc import OscClient
 from ha2g_live.clients.vmc import DATAGRAM_BYTES, UnsendableFrame, VmcEncoder
 from ha2g_live.realtime.errors import ClientError
 from ha2g_live.realtime.humanoid import BONE_NAMES, HIPS_REST_M, REST_OFFSETS_M

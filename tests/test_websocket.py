@@ -21,7 +21,9 @@ from websockets.sync.client import ClientConnection, connect
 from websockets.typing import Origin
 
 from ha2g_live.clients import encode
-from ha2g_live.clients.websocket import MAX_BAD_REQUESTS, WebSocketClient, parse_ws
+from ha2g_live.clients.address import parse_ws
+from ha2g_live.clients.viewers import MAX_BAD_REQUESTS
+from ha2g_live.clients.websocket import WebSocketClient
 from ha2g_live.realtime import humanoid
 from ha2g_live.realtime.errors import ClientError
 from ha2g_live.realtime.types import F32, PoseFrame, StreamInfo
@@ -170,7 +172,13 @@ def test_addresses(text: str, address: tuple[str, int]) -> None:
     assert parse_ws(text) == address
 
 
-@pytest.mark.parametrize("text", ["", "host", ":1", "host:", "a:b:1", "::1", "-1", "65536", "1.5"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "host", ":1", "host:", "a:b:1", "::1", "-1", "65536", "1.5", "a b:1", "\u0669",
+        "9" * 5000,
+    ],
+)  # fmt: skip
 def test_what_is_no_address_is_said_in_one_line(text: str) -> None:
     with pytest.raises(ClientError, match="not a WebSocket address") as caught:
         parse_ws(text)

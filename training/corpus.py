@@ -9,7 +9,6 @@ half, and ``corpus.json``. It is the same for the same seed.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
 import multiprocessing
@@ -24,6 +23,7 @@ import soundfile
 
 from ha2g_live.realtime.errors import Ha2gError, MissingExtra
 from ha2g_live.realtime.features import initial_log_mel, log_mel
+from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.timebase import POSE_FPS, SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 from ha2g_live.training.catalogue import Catalogue, load_catalogue
@@ -35,9 +35,10 @@ HELD_OUT_SHARE = 0.08
 """Share of the speakers that no training stream contains."""
 
 _LEVEL_DB = (-36.0, -16.0)  # RMS of speech at the model's ear, drawn per stream
-_NOISE_DB = (-85.0, -52.0)
-_PAUSES_S = ((0.55, 0.1, 0.6), (0.2, 0.6, 1.5), (0.25, 2.0, 8.0))  # chance, shortest, longest
-_CLICK_CHANCE = 0.15
+_NOISE_DB = (-85.0, -38.0)
+_LEAST_OVER_NOISE_DB = 12.0
+_PAUSES_S = ((0.55, 0.1, 0.6), (0.2, 0.6, 1.5), (0.25, 2.0, 12.0))  # chance, shortest, longest
+_CLICK_CHANCE = 0.5  # of a pause of 2 s or more
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,39 +119,54 @@ def plan_streams(
     return streams
 
 
-def make_audio(stream: StreamPlan) -> F32:
-    """A stream's sound: its recordings with pauses, at some level, over a noise floor."""
+def make_audio(stream: StreamPlan) -> tuple[F32, F32]:
+    """A stream's sound: its recordings with pauses, at some level.
+
+    Returns:
+        The voice alone, which the planner hears, and the voice among noise and clicks, which the
+        network hears: it has to learn that hands do not move to a fan or a keyboard.
+    """
     rng = np.random.default_rng(stream.seed)
-    pieces = [np.zeros(int(rng.uniform(0.5, 3.0) * SAMPLE_RATE_HZ), np.float32)]
+    voice = [np.zeros(int(rng.uniform(0.1, 3.0) * SAMPLE_RATE_HZ), np.float32)]
+    clicks = [np.zeros_like(voice[0])]
     for path in stream.recordings:
         samples, rate = soundfile.read(path, dtype="float32")
         if rate != SAMPLE_RATE_HZ or samples.ndim != 1:
             raise Ha2gError(f"{path} must be 16 kHz mono, is {rate} Hz: resample it")
-        pieces += [samples, _pause(rng)]
-    audio = np.concatenate(pieces)
-    speech = audio[np.abs(audio) > 1e-3]
-    rms = float(np.sqrt(np.mean(speech**2))) if len(speech) else 1.0
-    audio *= 10 ** (rng.uniform(*_LEVEL_DB) / 20) / rms
-    noise = _pink(len(audio), rng) * 10 ** (rng.uniform(*_NOISE_DB) / 20)
-    mixed: F32 = np.clip(audio + noise, -1.0, 1.0).astype(np.float32)
-    return mixed
+        pause = np.zeros(int(_pause_s(rng) * SAMPLE_RATE_HZ), np.float32)
+        voice += [samples, pause]
+        clicks += [np.zeros_like(samples), _clicks(len(pause), rng)]
+    speech = np.concatenate(voice)
+    loud = speech[np.abs(speech) > 1e-3]
+    rms = float(np.sqrt(np.mean(loud**2))) if len(loud) else 1.0
+    level_db = rng.uniform(*_LEVEL_DB)
+    speech *= 10 ** (level_db / 20) / rms
+    noise_db = min(rng.uniform(*_NOISE_DB), level_db - _LEAST_OVER_NOISE_DB)
+    noise = _pink(len(speech), rng) * 10 ** (noise_db / 20)
+    heard = np.clip(speech + np.concatenate(clicks) + noise, -1.0, 1.0).astype(np.float32)
+    return speech, heard
 
 
-def _pause(rng: np.random.Generator) -> F32:
+def _pause_s(rng: np.random.Generator) -> float:
     _, low_s, high_s = _PAUSES_S[int(rng.choice(len(_PAUSES_S), p=[p[0] for p in _PAUSES_S]))]
-    pause = np.zeros(int(rng.uniform(low_s, high_s) * SAMPLE_RATE_HZ), np.float32)
-    if low_s >= 2.0 and rng.random() < _CLICK_CHANCE * 2:
-        _add_clicks(pause, rng)
-    return pause
+    return float(rng.uniform(low_s, high_s))
+
+
+def _clicks(count: int, rng: np.random.Generator) -> F32:
+    """Now and then somebody types in a pause."""
+    typed = np.zeros(count, np.float32)
+    if count > 2 * SAMPLE_RATE_HZ and rng.random() < _CLICK_CHANCE:
+        _add_clicks(typed, rng)
+    return typed
 
 
 def _add_clicks(pause: F32, rng: np.random.Generator) -> None:
-    """Keyboard-like clicks: the avatar must not gesture at them."""
-    for _ in range(int(rng.integers(3, 20))):
+    """Keyboard-like clicks, two to eight a second."""
+    for _ in range(int(rng.uniform(2.0, 8.0) * len(pause) / SAMPLE_RATE_HZ)):
         at = int(rng.integers(0, max(1, len(pause) - 800)))
         length = int(rng.integers(80, 500))
         decay = np.exp(-np.arange(length) / (length / 4))
-        click = rng.standard_normal(length) * decay * 10 ** (rng.uniform(-40, -22) / 20)
+        click = rng.standard_normal(length) * decay * 10 ** (rng.uniform(-40, -16) / 20)
         pause[at : at + length] += click[: len(pause) - at].astype(np.float32)
 
 
@@ -166,10 +182,10 @@ def build_stream(stream: StreamPlan, out: Path, catalogue: Catalogue) -> str:
     path = out / f"{stream.name}.npz"
     if path.exists():
         return stream.name
-    audio = make_audio(stream)
-    frames = len(audio) * POSE_FPS // SAMPLE_RATE_HZ
-    planned = plan(analyse(audio), frames, STYLES[stream.style], catalogue, stream.seed)
-    columns, _ = log_mel(audio, initial_log_mel())
+    voice, heard = make_audio(stream)
+    frames = len(heard) * POSE_FPS // SAMPLE_RATE_HZ
+    planned = plan(analyse(voice), frames, STYLES[stream.style], catalogue, stream.seed)
+    columns, _ = log_mel(heard, initial_log_mel())
     unfinished = path.with_suffix(".part")
     with unfinished.open("wb") as file:
         np.savez(
@@ -227,7 +243,7 @@ def build(data: Path, out: Path, hours: float, seed: int = 0, jobs: int = 2) -> 
 
 def main(argv: list[str] | None = None) -> int:
     """The ``corpus`` command."""
-    parser = argparse.ArgumentParser(prog="ha2g-live corpus", description=__doc__.split("\n")[0])
+    parser = Parser(prog="ha2g-live corpus", description=__doc__.split("\n")[0])
     parser.add_argument("--data", type=Path, required=True, help="folder with speech and clips")
     parser.add_argument("--out", type=Path, default=Path("corpus"), help="folder to write")
     parser.add_argument("--hours", type=float, default=6.0, help="hours of motion (default 6)")

@@ -5,7 +5,6 @@ ha2g-live export run/checkpoint.pt --out model.onnx
 
 from __future__ import annotations
 
-import argparse
 import sys
 import warnings
 from datetime import datetime, timezone
@@ -20,10 +19,15 @@ from ha2g_live.engines import open_engine
 from ha2g_live.engines.base import SPEC_KEY, ModelSpec
 from ha2g_live.engines.network import LiveNetwork, NetworkConfig
 from ha2g_live.realtime.errors import Ha2gError
+from ha2g_live.realtime.features import silent_columns
+from ha2g_live.realtime.options import Parser
+from ha2g_live.realtime.timebase import COLUMNS_PER_STEP, POSE_FPS
+from ha2g_live.realtime.types import F32
 from ha2g_live.training.trainer import load_checkpoint
 
 CARD_KEY = "model_card"
 DEFAULT_STYLE = "balanced"
+SETTLE_S = 4.0
 _OPSET = 17
 _TOLERANCE = 1e-4
 
@@ -96,9 +100,27 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str, version: str) -> M
         date=datetime.now(timezone.utc).date().isoformat(),
         styles=", ".join(spec.styles),
     )
+    spec = spec.at_rest(_silent_state(network, spec))
     export_network(network, spec, out, card)
     _check(network, out)
     return spec
+
+
+@torch.inference_mode()
+def _silent_state(network: LiveNetwork, spec: ModelSpec) -> dict[str, F32]:
+    """The state after some seconds of silence, so that a stream begins like somebody who waits.
+
+    From zeros the network would first have to find its way from the mean pose to rest, and would
+    miss what is said meanwhile.
+    """
+    network.eval()
+    state = {name: torch.from_numpy(value) for name, value in spec.initial_state().items()}
+    silence = torch.from_numpy(silent_columns(COLUMNS_PER_STEP))[None]
+    style = torch.from_numpy(spec.style_vector())
+    noise = torch.zeros(1, spec.noise_size)
+    for _ in range(round(SETTLE_S * POSE_FPS)):
+        _, state = network(silence, style, noise, state)
+    return {name: value.numpy() for name, value in state.items()}
 
 
 def export_network(network: LiveNetwork, spec: ModelSpec, out: Path, card: str = "") -> None:
@@ -171,7 +193,7 @@ def _check(network: LiveNetwork, path: Path) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """The ``export`` command."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="ha2g-live export", description="Write a trained network as an ONNX model."
     )
     parser.add_argument("checkpoint", type=Path)

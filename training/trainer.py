@@ -9,7 +9,6 @@ first ``--own-after`` steps they give way to its own.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import sys
 import time
@@ -25,6 +24,7 @@ from tqdm import tqdm
 
 from ha2g_live.engines.network import LiveNetwork, NetworkConfig
 from ha2g_live.realtime.errors import Ha2gError
+from ha2g_live.realtime.options import Parser
 from ha2g_live.training.dataset import Batch, Lanes, load_corpus
 from ha2g_live.training.losses import (
     DISCRIMINATOR_FRAMES,
@@ -373,9 +373,7 @@ def train(config: TrainConfig, corpus: Path, out: Path, save_every: int = 250) -
 def main(argv: list[str] | None = None) -> int:
     """The ``train`` command."""
     defaults = TrainConfig()
-    parser = argparse.ArgumentParser(
-        prog="ha2g-live train", description="Train the live network on a corpus."
-    )
+    parser = Parser(prog="ha2g-live train", description="Train the live network on a corpus.")
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("run"), help="folder of the run")
     parser.add_argument("--steps", type=int, default=defaults.steps)

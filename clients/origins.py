@@ -1,0 +1,45 @@
+"""Which web pages may watch the stream."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from ha2g_live.realtime.errors import ClientError
+
+ANY_ORIGIN = "*"
+
+_LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
+_ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]*")
+
+
+class Origins:
+    """Origins, in the sense of RFC 6454, of the pages that may connect.
+
+    Pages of this computer may, and programs, which send no Origin. A page from elsewhere could
+    otherwise watch, for browsers let any page open a local socket.
+
+    Args:
+        allowed: further origins, ``scheme://host[:port]`` or ``null``; ``*`` lets every page in.
+
+    Raises:
+        ClientError: one of them is not an origin.
+    """
+
+    def __init__(self, allowed: Sequence[str] = ()) -> None:
+        for origin in allowed:
+            if _ORIGIN.fullmatch(origin) is None:
+                raise ClientError(
+                    f"{origin!r} is not an origin: write scheme://host[:port] without a path, "
+                    "null, or *"
+                )
+        self._allowed = frozenset(allowed)
+
+    def refused(self, origins: Sequence[str]) -> str | None:
+        """The first of a request's Origin headers that may not connect; None if all may."""
+        if ANY_ORIGIN in self._allowed:
+            return None
+        for origin in origins:
+            if origin not in self._allowed and _LOCAL.fullmatch(origin) is None:
+                return origin
+        return None

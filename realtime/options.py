@@ -1,0 +1,142 @@
+"""What the commands take from the command line, and the one line that answers a mistake."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ha2g_live import __version__
+
+SHORT_HELP = """\
+ha2g-live: your voice moves your avatar's arms, hands, fingers, head and torso, live.
+
+  ha2g-live --demo                         watch it move, right here; needs no microphone
+  ha2g-live devices                        list the microphones
+  ha2g-live --mic --osc 127.0.0.1:39539    talk, and move an avatar in VSeeFace, Warudo, VNyan,
+                                           Unity, Unreal or Blender (VMC protocol)
+
+All options:  ha2g-live --help
+"""
+
+DESCRIPTION = """\
+Your voice moves your avatar's arms, hands, fingers, head and torso, live, without a GPU.
+
+Choose where the sound comes from (--mic, --audio or --demo) and where the motion goes (--osc,
+--ws, --record; any number of them). Without a target the motion is drawn in the terminal."""
+
+COMMANDS = """\
+commands:
+  ha2g-live devices                        list the microphones
+  ha2g-live render AUDIO --out FILE        a video (.mp4) or pictures (.png) of the motion
+  ha2g-live corpus | train | export        make a model of your own (see the documentation)
+Each has a --help of its own.
+
+Ctrl-C ends a run."""
+
+
+def say(text: str) -> None:
+    """Write one line for the user, on standard error."""
+    sys.stderr.write(f"ha2g-live: {' '.join(text.splitlines())}\n")
+
+
+class Parser(argparse.ArgumentParser):
+    """Says a mistake in one line, and exits with status 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Say it and exit; argparse calls this."""
+        say(f"{message}: see  {self.prog} --help")
+        raise SystemExit(2)
+
+
+def run_parser() -> Parser:
+    """Arguments of a run: ``ha2g-live`` without a command."""
+    parser = Parser(
+        prog="ha2g-live",
+        description=DESCRIPTION,
+        epilog=COMMANDS,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"ha2g-live {__version__}")
+
+    sound = parser.add_argument_group("where the sound comes from").add_mutually_exclusive_group()
+    sound.add_argument(
+        "--mic",
+        nargs="?",
+        const="default",
+        metavar="DEVICE",
+        help="your microphone: the default one, or a number or a part of a name from "
+        "`ha2g-live devices`",
+    )
+    sound.add_argument("--audio", type=Path, metavar="FILE", help="a sound file, at normal speed")
+    sound.add_argument(
+        "--demo", action="store_true", help="a speech clip that comes with ha2g-live"
+    )
+
+    target = parser.add_argument_group("where the motion goes")
+    target.add_argument(
+        "--osc",
+        action="append",
+        default=[],
+        metavar="HOST:PORT",
+        help="an app that speaks the VMC protocol, usually 127.0.0.1:39539; may be repeated",
+    )
+    target.add_argument(
+        "--ws",
+        metavar="[HOST:]PORT",
+        help="serve web pages and programs over WebSocket, for example 8765",
+    )
+    target.add_argument(
+        "--ws-origin",
+        action="append",
+        default=[],
+        metavar="ORIGIN",
+        help="a web page, such as https://example.org, that may connect although it is not on "
+        "this computer; may be repeated",
+    )
+    target.add_argument(
+        "--record", type=Path, metavar="FILE.jsonl", help="a file, one frame a line"
+    )
+    target.add_argument(
+        "--view",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="draw a stick figure in the terminal (default with --demo and without a target)",
+    )
+
+    motion = parser.add_argument_group("how it moves")
+    motion.add_argument("--fps", type=float, default=60.0, help="frames a second, 24 to 144 (60)")
+    motion.add_argument("--style", metavar="NAME", help="speaker style; a wrong one lists them all")
+    motion.add_argument(
+        "--seed", type=int, default=0, help="another number chooses other gestures (0)"
+    )
+    add_model_arguments(motion)
+
+    run = parser.add_argument_group("the run")
+    run.add_argument(
+        "--fast", action="store_true", help="a file as fast as the computer can, for --record"
+    )
+    run.add_argument("--duration-s", type=float, metavar="S", help="stop after so many seconds")
+    run.add_argument(
+        "--tail-s",
+        type=float,
+        default=1.5,
+        metavar="S",
+        help="time to come to rest at the end (1.5)",
+    )
+    run.add_argument(
+        "--stats", type=Path, metavar="FILE.json", help="write measurements at the end"
+    )
+    run.add_argument("--quiet", action="store_true", help="no status line and no summary")
+    return parser
+
+
+def add_model_arguments(group: argparse._ActionsContainer) -> None:
+    """Add the choice of engine and model."""
+    group.add_argument(
+        "--engine", choices=("onnx", "torch"), default="onnx", help="what runs the model (onnx)"
+    )
+    group.add_argument("--model", type=Path, metavar="FILE", help="a model of your own")
+    group.add_argument("--threads", type=int, default=1, help="threads for the model (1)")

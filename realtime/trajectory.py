@@ -1,0 +1,255 @@
+"""The curve of every bone through predicted poses, and how a newer prediction changes it.
+
+The predicted frames are knots. Between two knots runs a quintic curve; at each knot it takes the
+velocity and the acceleration of the parabola through the knot and its two neighbours, and is made
+a unit vector at the end. It passes every knot exactly and its acceleration has no step (a smoother
+Catmull-Rom spline).
+
+A new prediction replaces knots that are already in use. What was shown until then must not jump:
+each bone's difference between the old and the new curve at that moment is kept as a rotation, with
+its speed and acceleration, and led to zero by a quintic over ``BLEND_S``: inertialisation, after
+D. Bollo, "Inertialization: High-Performance Animation Transitions in Gears of War", GDC 2018.
+Position and velocity go on exactly, acceleration to first order of the difference. When the
+predictions agree the rotation is zero and the curve is exactly the predicted one.
+
+The last knot has zero velocity and acceleration. Normally it is never reached: the next
+prediction comes first. When the model stalls the motion therefore eases to a stop there and holds.
+
+Time here is in pose frames as a float: stream seconds times ``POSE_FPS``.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.rotation import (
+    Vec,
+    blend,
+    cross,
+    length,
+    scaled,
+    turned,
+    unit,
+    vector_between,
+    vector_rate,
+)
+from ha2g_live.realtime.skeleton import BONE_COUNT
+from ha2g_live.realtime.timebase import POSE_FPS
+from ha2g_live.realtime.types import F32
+
+F64 = npt.NDArray[np.float64]
+
+BLEND_S = 0.16
+"""Time over which a difference of predictions fades out."""
+MAX_TURN_RAD = 1.4
+"""Furthest turn of a bone from one pose frame to the next: 21 rad/s, more than an arm can do.
+
+It keeps neighbouring knots on one side, where a curve made a unit vector is well behaved.
+"""
+KNOTS = 16
+"""Knots kept; a curve needs one behind and two ahead of the moment it is asked for."""
+
+_BLEND_FRAMES = BLEND_S * POSE_FPS
+_STEP_FRAMES = 0.01  # for velocities and accelerations by central differences
+
+
+class Trajectory(NamedTuple):
+    """The curve of every bone, a plain value.
+
+    Attributes:
+        knots: (KNOTS, 42, 3) float64 unit vectors, frame ``f`` in row ``f % KNOTS``.
+        first: oldest frame held.
+        last: newest frame held.
+        turn: (3, 42, 3) rotation vector that is laid over the curve, its velocity and its
+            acceleration, as they were at ``turn_at``.
+        turn_at: moment at which ``turn`` began to fade.
+    """
+
+    knots: F64
+    first: int
+    last: int
+    turn: F64
+    turn_at: float
+
+
+def start_at(frame: int, directions: F32) -> Trajectory:
+    """A trajectory that rests in one (42, 3) pose, known from ``frame`` on."""
+    return Trajectory(
+        knots=np.broadcast_to(directions.astype(np.float64), (KNOTS, BONE_COUNT, 3)).copy(),
+        first=frame,
+        last=frame,
+        turn=np.zeros((3, BONE_COUNT, 3)),
+        turn_at=float(frame),
+    )
+
+
+def evaluate(trajectory: Trajectory, now: float) -> F64:
+    """(42, 3) unit vectors at ``now``; before the first and after the last frame the ends hold."""
+    out = np.empty((BONE_COUNT, 3))
+    _show(trajectory, float(now), out)
+    return out
+
+
+def extend(
+    trajectory: Trajectory, first_frame: int, directions: F32, now: float
+) -> tuple[Trajectory, int]:
+    """Replace all knots from ``first_frame`` on; what is shown at ``now`` does not step.
+
+    Args:
+        trajectory: the curve so far.
+        first_frame: frame of ``directions[0]``; frames missing before it are held.
+        directions: (frames, 42, 3) prediction, finite, no zero vector.
+        now: the moment shown last.
+
+    Returns:
+        The new curve, and how many vectors had to be held to ``MAX_TURN_RAD``.
+    """
+    last = first_frame + len(directions) - 1
+    first = max(trajectory.first, last - KNOTS + 1)
+    knots = trajectory.knots.copy()
+    for frame in range(max(trajectory.last + 1, first), first_frame):
+        knots[frame % KNOTS] = trajectory.knots[trajectory.last % KNOTS]
+    # The copy makes one compiled kernel fit read-only and strided predictions.
+    limited = _write_knots(knots, first_frame, np.array(directions, dtype=np.float64, order="C"))
+    bare = Trajectory(knots, first, last, np.zeros_like(trajectory.turn), float(now))
+    turn = np.empty_like(trajectory.turn)
+    _turns_between(bare, trajectory, turn)
+    return bare._replace(turn=turn), limited
+
+
+@entry
+def _show(trajectory: Trajectory, now: float, out: F64, _sources: str = SOURCES) -> None:
+    """All directions at ``now`` into (42, 3)."""
+    for bone in range(out.shape[0]):
+        out[bone, 0], out[bone, 1], out[bone, 2] = _direction(trajectory, bone, now)
+
+
+@entry
+def _write_knots(knots: F64, first_frame: int, directions: F64, _sources: str = SOURCES) -> int:
+    """Write poses (frames, 42, 3) as unit vectors, each within ``MAX_TURN_RAD`` of the one before.
+
+    Returns how many had to be held to that.
+    """
+    limited = 0
+    for n in range(directions.shape[0]):
+        frame = first_frame + n
+        for bone in range(directions.shape[1]):
+            x, y, z = directions[n, bone]
+            wanted = unit((x, y, z))
+            x, y, z = knots[(frame - 1) % KNOTS, bone]
+            before = (x, y, z)
+            turn = vector_between(before, wanted)
+            angle = length(turn)
+            if angle > MAX_TURN_RAD:
+                limited += 1
+                wanted = turned(before, scaled(MAX_TURN_RAD / angle, turn))
+            for axis in range(3):
+                knots[frame % KNOTS, bone, axis] = wanted[axis]
+    return limited
+
+
+@entry
+def _turns_between(new: Trajectory, old: Trajectory, out: F64, _sources: str = SOURCES) -> None:
+    """Rotations from the new curve to the old at ``new.turn_at``, with velocity and acceleration.
+
+    Into (3, 42, 3), as ``Trajectory.turn``.
+    """
+    for bone in range(out.shape[1]):
+        here, velocity, acceleration = _motion(new, bone, new.turn_at)
+        shown, shown_velocity, shown_acceleration = _motion(old, bone, new.turn_at)
+        turn = vector_between(here, shown)
+        # shown = R(w) here, so shown' = (J w') x shown + R here', with J the left Jacobian of R
+        # at w. The acceleration leaves out what is of second order in w.
+        rest = blend(1.0, shown_velocity, -1.0, turned(velocity, turn))
+        turn_velocity = vector_rate(turn, cross(shown, rest))
+        rest = blend(1.0, shown_acceleration, -1.0, turned(acceleration, turn))
+        turn_acceleration = cross(shown, rest)
+        for axis in range(3):
+            out[0, bone, axis] = turn[axis]
+            out[1, bone, axis] = turn_velocity[axis]
+            out[2, bone, axis] = turn_acceleration[axis]
+
+
+@kernel
+def _motion(trajectory: Trajectory, bone: int, now: float) -> tuple[Vec, Vec, Vec]:
+    """Direction of one bone, its velocity and its acceleration at ``now``, per frame."""
+    h = _STEP_FRAMES
+    before = _direction(trajectory, bone, now - h)
+    here = _direction(trajectory, bone, now)
+    after = _direction(trajectory, bone, now + h)
+    velocity = blend(1.0 / (2.0 * h), after, -1.0 / (2.0 * h), before)
+    around = blend(1.0 / h**2, after, 1.0 / h**2, before)
+    return here, velocity, blend(1.0, around, -2.0 / h**2, here)
+
+
+@kernel
+def _direction(trajectory: Trajectory, bone: int, now: float) -> Vec:
+    """Unit vector of one bone at ``now``: the curve, and what is left of the turn over it."""
+    along = _curve(trajectory, bone, min(max(now, trajectory.first), trajectory.last))
+    fade = (now - trajectory.turn_at) / _BLEND_FRAMES
+    if fade >= 1.0:
+        return along
+    return turned(along, _faded(trajectory.turn, bone, max(fade, 0.0)))
+
+
+@kernel
+def _curve(trajectory: Trajectory, bone: int, now: float) -> Vec:
+    """The curve through the knots of one bone at ``now`` in first..last, as a unit vector."""
+    left = min(math.floor(now), max(trajectory.last - 1, trajectory.first))
+    return unit(
+        (
+            _coordinate(trajectory, bone, 0, left, now - left),
+            _coordinate(trajectory, bone, 1, left, now - left),
+            _coordinate(trajectory, bone, 2, left, now - left),
+        )
+    )
+
+
+@kernel
+def _coordinate(trajectory: Trajectory, bone: int, axis: int, left: int, s: float) -> float:
+    """One coordinate of the curve at ``s`` in 0..1 from frame ``left`` to the next."""
+    knots, first, last = trajectory.knots, trajectory.first, trajectory.last
+    right = min(left + 1, last)
+    before, here = knots[(left - 1) % KNOTS, bone, axis], knots[left % KNOTS, bone, axis]
+    there, after = knots[right % KNOTS, bone, axis], knots[(right + 1) % KNOTS, bone, axis]
+    # At the two ends of the curve everything rests.
+    moves_here = 1.0 if first < left < last else 0.0
+    moves_there = 1.0 if first < right < last else 0.0
+    return _quintic(
+        (here, moves_here * 0.5 * (there - before), moves_here * (there - 2.0 * here + before)),
+        (there, moves_there * 0.5 * (after - here), moves_there * (after - 2.0 * there + here)),
+        s,
+    )
+
+
+@kernel
+def _faded(turn: F64, bone: int, fade: float) -> Vec:
+    """What is left at ``fade`` in 0..1 of a bone's turn in (3, 42, 3)."""
+    x, y, z = turn[0, bone]
+    dx, dy, dz = turn[1, bone]
+    ddx, ddy, ddz = turn[2, bone]
+    end, n = (0.0, 0.0, 0.0), _BLEND_FRAMES
+    return (
+        _quintic((x, n * dx, n**2 * ddx), end, fade),
+        _quintic((y, n * dy, n**2 * ddy), end, fade),
+        _quintic((z, n * dz, n**2 * ddz), end, fade),
+    )
+
+
+@kernel
+def _quintic(start: tuple[float, float, float], end: tuple[float, float, float], s: float) -> float:
+    """Quintic on 0..1 between two (position, velocity, acceleration) at ``s``."""
+    p0, v0, a0 = start
+    p1, v1, a1 = end
+    d = p1 - p0 - v0 - 0.5 * a0
+    dv = v1 - v0 - a0
+    da = a1 - a0
+    c3 = 10.0 * d - 4.0 * dv + 0.5 * da
+    c4 = -15.0 * d + 7.0 * dv - da
+    c5 = 6.0 * d - 3.0 * dv + 0.5 * da
+    return p0 + s * (v0 + s * (0.5 * a0 + s * (c3 + s * (c4 + s * c5))))
