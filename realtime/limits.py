@@ -78,13 +78,22 @@ def straighten_fingers(directions: F32) -> F32:
         if (cosine >= least).all():
             continue
         across = following - cosine[..., None] * first
-        across /= np.maximum(np.linalg.norm(across, axis=-1, keepdims=True), 1e-6)
+        length = np.linalg.norm(across, axis=-1, keepdims=True)
+        # Folded flat onto the bone before, a finger may open to any side.
+        across = np.where(length > 1e-4, across / np.maximum(length, 1e-4), _any_across(first))
         # A hair inside, so that rounding does not leave it a hair outside.
         angle = np.arccos(least) - 1e-3
         at_limit = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * across
         opened = np.array(opened)
         opened[..., _NEXT[rows], :] = np.where((cosine < least)[..., None], at_limit, following)
     return opened
+
+
+def _any_across(vectors: F32) -> F32:
+    """(..., 3) unit vectors at right angles to the given ones."""
+    helper = np.where(np.abs(vectors[..., :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
+    across = np.cross(vectors, helper)
+    return np.asarray(across / np.linalg.norm(across, axis=-1, keepdims=True), dtype=np.float32)
 
 
 def outside(directions: F32) -> npt.NDArray[np.bool_]:

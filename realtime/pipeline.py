@@ -24,6 +24,7 @@ from ha2g_live.engines.base import Engine, warm_up
 from ha2g_live.realtime import stepper
 from ha2g_live.realtime.errors import ConfigError
 from ha2g_live.realtime.humanoid import HIPS_REST_M
+from ha2g_live.realtime.limits import straighten_fingers
 from ha2g_live.realtime.retarget import to_rotations
 from ha2g_live.realtime.schedule import PoseSchedule, Sampled
 from ha2g_live.realtime.stats import Stats
@@ -142,11 +143,13 @@ class Pipeline:
     def emit(self, stream_s: float) -> Sampled:
         """Make the frame of a moment of the stream and hand it to all targets."""
         sampled = self.schedule.sample(stream_s)
+        # Between two human poses, or while a change is faded in, a fist may be too tight.
+        directions = straighten_fingers(sampled.directions)
         frame = PoseFrame(
             seq=self.stats.frames,
             stream_time_s=stream_s,
-            directions=sampled.directions,
-            rotations=to_rotations(sampled.directions),
+            directions=directions,
+            rotations=to_rotations(directions),
             hips_m=HIPS_REST_M,
         )
         for client in self.clients:
@@ -155,7 +158,7 @@ class Pipeline:
             except Exception as error:
                 self._count_failure(client, error)
         before_s = self.latest.stream_time_s if self.latest else stream_s
-        self.stats.count_frame(sampled.directions, stream_s - before_s, sampled.starved)
+        self.stats.count_frame(directions, stream_s - before_s, sampled.starved)
         self.latest = frame
         return sampled
 

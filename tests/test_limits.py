@@ -73,3 +73,12 @@ def test_fingers_are_opened_to_their_limit_and_nothing_else_moves() -> None:
 def test_a_human_pose_comes_back_as_it_is() -> None:
     pose = t_pose()
     assert straighten_fingers(pose) is pose
+
+
+def test_a_finger_folded_flat_onto_its_root_opens_too() -> None:
+    pose = t_pose()
+    first = bone_index("left_index_1", "left_index_2")
+    pose[first] = -pose[bone_index("left_wrist", "left_index_1")]
+    opened = straighten_fingers(pose)
+    assert np.linalg.norm(opened[first]) == pytest.approx(1.0, abs=1e-5)
+    assert "left index base" not in {NAMES[i] for i in np.flatnonzero(outside(opened))}
