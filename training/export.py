@@ -5,6 +5,7 @@ ha2g-live export run/checkpoint.pt --out model.onnx
 
 from __future__ import annotations
 
+import math
 import sys
 import warnings
 from datetime import datetime, timezone
@@ -28,6 +29,8 @@ from ha2g_live.training.trainer import load_checkpoint
 CARD_KEY = "model_card"
 DEFAULT_STYLE = "balanced"
 SETTLE_S = 4.0
+SHIFTS_RARER = 10.0
+"""How much rarer weight shifts are at run time than in the corpus."""
 _OPSET = 17
 _TOLERANCE = 1e-4
 
@@ -84,6 +87,7 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str, version: str) -> M
     config = NetworkConfig(len(saved["styles"]), len(saved["choices"]))
     network = LiveNetwork(config)
     network.load_state_dict(saved["average"])
+    _make_rarer(network, saved["choices"])
     spec = ModelSpec(
         name,
         version,
@@ -104,6 +108,18 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str, version: str) -> M
     export_network(network, spec, out, card)
     _check(network, out)
     return spec
+
+
+def _make_rarer(network: LiveNetwork, choices: list[str]) -> None:
+    """Shift the odds of restless ways to rest.
+
+    In the corpus somebody at rest now and then shifts their weight, so that the network sees
+    enough of it to learn it. An avatar that waits for minutes does so more rarely. A constant
+    added to the log odds is just that change of the prior.
+    """
+    rows = [1 + i for i, name in enumerate(choices) if name.startswith("idle:") and "shift" in name]
+    with torch.no_grad():
+        network.odds.bias[rows] -= math.log(SHIFTS_RARER)
 
 
 @torch.inference_mode()
