@@ -9,7 +9,6 @@ somebody) are left out of this first model too, because a voice does not say whe
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +18,7 @@ import numpy.typing as npt
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.skeleton import joint_positions
 from ha2g_live.realtime.types import F32
-from ha2g_live.training.clips import Clip, ClipTimes, directions_of, read_gesture_table, rest_pose
+from ha2g_live.training.clips import Clip, ClipTimes, directions_of, read_table, rest_pose
 
 FAMILY_WEIGHT = {
     "beat": 3.0,
@@ -95,7 +94,7 @@ class Catalogue:
         return int(rng.choice(len(self.clips), p=weights / weights.sum()))
 
 
-def load_catalogue(data: Path, progress: Callable[[str], None] | None = None) -> Catalogue:
+def load_catalogue(data: Path) -> Catalogue:
     """Read the clips below ``data`` (``gestures.csv``, ``gestures/``, ``idle/``).
 
     Raises:
@@ -103,9 +102,7 @@ def load_catalogue(data: Path, progress: Callable[[str], None] | None = None) ->
     """
     idles = [_idle_clip(path) for path in sorted((data / "idle").glob("*.npz"))]
     gestures: list[Clip] = []
-    for row in read_gesture_table(data):
-        if progress:
-            progress(row["file"])
+    for row in read_table(data, "gestures.csv"):
         if row["kind"] == "idle":
             idles.append(_idle_clip(data / row["file"]))
         elif row["sync_is_placeholder"] != "1" and family_of(row["motion"]) in FAMILY_WEIGHT:

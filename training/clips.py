@@ -279,13 +279,13 @@ def rest_pose(clips: list[Clip]) -> F32:
     return normalise(mean + mirror(mean))
 
 
-def read_gesture_table(data: Path) -> list[dict[str, str]]:
-    """The rows of ``gestures.csv``.
+def read_table(data: Path, name: str) -> list[dict[str, str]]:
+    """The rows of a table of the data folder, ``gestures.csv`` or ``speech.csv``.
 
     Raises:
         Ha2gError: the table is not there.
     """
-    table = data / "gestures.csv"
+    table = data / name
     if not table.is_file():
         raise Ha2gError(f"{table} is missing: --data must name the folder that holds it")
     with table.open(newline="", encoding="utf-8") as stream:

@@ -9,7 +9,6 @@ half, and ``corpus.json``. It is the same for the same seed.
 
 from __future__ import annotations
 
-import csv
 import json
 import multiprocessing
 import sys
@@ -27,6 +26,7 @@ from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.timebase import POSE_FPS, SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 from ha2g_live.training.catalogue import Catalogue, load_catalogue
+from ha2g_live.training.clips import read_table
 from ha2g_live.training.planner import STYLES, plan
 from ha2g_live.training.prosody import analyse
 
@@ -71,14 +71,10 @@ def read_speech_table(data: Path) -> list[Recording]:
     Raises:
         Ha2gError: the table is not there.
     """
-    table = data / "speech.csv"
-    if not table.is_file():
-        raise Ha2gError(f"{table} is missing: --data must name the folder that holds it")
-    with table.open(newline="", encoding="utf-8") as stream:
-        return [
-            Recording(data / row["file"], row["speaker"], float(row["duration_s"]))
-            for row in csv.DictReader(stream)
-        ]
+    return [
+        Recording(data / row["file"], row["speaker"], float(row["duration_s"]))
+        for row in read_table(data, "speech.csv")
+    ]
 
 
 def plan_streams(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ha2g_live.engines.network import SEED_FRAMES
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.features import silent_columns
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION, POSE_DIM
@@ -20,8 +21,6 @@ from ha2g_live.realtime.timebase import (
     samples_heard_at,
 )
 from ha2g_live.realtime.types import F32
-
-SEED_FRAMES = 4
 
 
 @dataclass(frozen=True, slots=True)
