@@ -12,18 +12,27 @@ ENGINES = ("onnx", "torch")
 """Names of the engines; each is a module of this package with an ``open_engine``."""
 
 BUNDLED_MODEL = Path(__file__).parent / "models" / "live.onnx"
+MODEL_FILE = "model.onnx"
+"""The model in a folder that ``ha2g-live import`` made."""
 
 
-def open_engine(name: str = "onnx", model: Path | None = None, threads: int = 1) -> Engine:
+def open_engine(
+    name: str = "onnx",
+    model: Path | None = None,
+    threads: int = 1,
+    hop_frames: int | None = None,
+) -> Engine:
     """Open a model with the named engine.
 
     Args:
         name: one of ``ENGINES``.
-        model: an exported model; the bundled one when left out.
+        model: an exported model, or a folder with a ``model.onnx``; the bundled one when left out.
         threads: CPU threads of one step.
+        hop_frames: pose frames from one window to the next, 1 to 30, for a window model only.
 
     Raises:
-        ConfigError: there is no such engine, or ``threads`` is below 1.
+        ConfigError: there is no such engine, ``threads`` is below 1, or ``hop_frames`` is out of
+            its range or given for a model without windows.
         ModelError: the file is missing, damaged or not a live model.
         MissingExtra: the engine needs a package that is not installed.
     """
@@ -32,8 +41,15 @@ def open_engine(name: str = "onnx", model: Path | None = None, threads: int = 1)
     if threads < 1:
         raise ConfigError(f"threads must be 1 or more, got {threads}")
     path = BUNDLED_MODEL if model is None else model
+    if path.is_dir():
+        path = path / MODEL_FILE
     if not path.is_file():
         raise ModelError(f"model file {path} does not exist: check --model")
     module = importlib.import_module(f"ha2g_live.engines.{name}")
-    engine: Engine = module.open_engine(path, threads)
+    engine: Engine = module.open_engine(path, threads, hop_frames)
+    if hop_frames is not None and engine.spec.windows is None:
+        engine.close()
+        raise ConfigError(
+            f"--hop is for a model with windows, and {engine.spec.name!r} has none: leave --hop out"
+        )
     return engine

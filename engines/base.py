@@ -1,8 +1,12 @@
 """The engine contract: named, typed, shaped inputs and outputs, checked when a model is opened.
 
-One step of the live network is a pure function. All memory of a stream (recent audio, recurrent
-states, last emitted poses, the gesture being made) is a plain dictionary of arrays that goes in
-and comes out, so it can be copied, saved, reset and stacked over streams.
+One step of a model is a pure function. All memory of a stream (recent audio, recurrent states,
+last emitted poses, the gesture being made) is a plain dictionary of arrays that goes in and comes
+out, so it can be copied, saved, reset and stacked over streams.
+
+There are two kinds of model. The live network hears the newest columns and predicts the frames to
+come. A window model, HA2G as published, hears 34 pose frames of sound and answers for those same
+frames; ``engines.window`` slides it along a stream.
 """
 
 from __future__ import annotations
@@ -15,6 +19,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from ha2g_live.engines.timing import Timing, WindowSpec
 from ha2g_live.realtime.errors import ModelError
 from ha2g_live.realtime.skeleton import BONE_COUNT
 from ha2g_live.realtime.timebase import COLUMNS_PER_STEP, FRAMES_AHEAD, MEL_BANDS
@@ -40,6 +45,7 @@ class ModelSpec:
         default_style: the style to take when nobody asks for one; empty for the first.
         start: state arrays of somebody who stands silent, base64 of little-endian float32; what
             is not there starts at zero.
+        windows: what a window model adds; None for the live network.
     """
 
     name: str
@@ -49,6 +55,12 @@ class ModelSpec:
     state: dict[str, tuple[int, ...]]
     default_style: str = ""
     start: dict[str, str] = field(default_factory=dict)
+    windows: WindowSpec | None = None
+
+    @property
+    def timing(self) -> Timing:
+        """When its steps run."""
+        return Timing() if self.windows is None else self.windows.timing
 
     @property
     def usual_style(self) -> str:
@@ -58,10 +70,12 @@ class ModelSpec:
     @property
     def noise_size(self) -> int:
         """Length of the noise vector: one for "carry on", one for each choice."""
-        return len(self.choices) + 1
+        return len(self.choices) + 1 if self.windows is None else self.windows.noise
 
     def inputs(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Input shapes by name for ``batch`` streams, all float32."""
+        """Input shapes of the model file by name for ``batch`` streams, all float32."""
+        if self.windows is not None:
+            return self.windows.inputs(batch, len(self.styles))
         return {
             "audio": (batch, COLUMNS_PER_STEP, MEL_BANDS),
             "style": (batch, len(self.styles)),
@@ -70,7 +84,9 @@ class ModelSpec:
         }
 
     def outputs(self, batch: int) -> dict[str, tuple[int, ...]]:
-        """Output shapes by name for ``batch`` streams, all float32."""
+        """Output shapes of the model file by name for ``batch`` streams, all float32."""
+        if self.windows is not None:
+            return self.windows.outputs(batch)
         return {
             "directions": (batch, FRAMES_AHEAD, BONE_COUNT, 3),
             **{f"next_{name}": (batch, *shape) for name, shape in self.state.items()},
@@ -142,6 +158,7 @@ class ModelSpec:
                 state={str(k): tuple(map(int, v)) for k, v in fields["state"].items()},
                 default_style=str(fields.get("default_style", "")),
                 start={str(k): str(v) for k, v in fields.get("start", {}).items()},
+                windows=WindowSpec(**fields["windows"]) if fields.get("windows") else None,
             )
             spec.initial_state()  # raises where a stored array does not fit
             return spec
@@ -160,17 +177,18 @@ class Engine(Protocol):
         """What the opened model is."""
 
     def step(self, audio: F32, style: F32, noise: F32, state: State) -> tuple[F32, State]:
-        """One pose frame's worth of time.
+        """The step of one pose frame; ``spec.timing`` says when it is due and what it speaks of.
 
         Args:
-            audio: (batch, 3, 128) newest mel columns, oldest first.
+            audio: (batch, columns, 128) mel columns, oldest first; 3 for the live network.
             style: (batch, styles) weights that sum to one.
-            noise: (batch, choices + 1) Gumbel noise that picks the gesture; zeros take the
-                likeliest.
+            noise: (batch, ``spec.noise_size``). For the live network Gumbel noise that picks the
+                gesture, zeros take the likeliest. For a window model the normal noise of z, the
+                same for a whole stream, zeros take the mean.
             state: what the step before returned, or ``spec.initial_state(batch)``.
 
         Returns:
-            Directions (batch, 3, 42, 3) of the next three pose frames, and the new state.
+            Directions (batch, frames, 42, 3), and the new state.
         """
 
     def close(self) -> None:
@@ -213,7 +231,7 @@ def check_bindings(
 def warm_up(engine: Engine, steps: int = 3) -> None:
     """Run steps on silence so that the first real one is as fast as the rest."""
     state = engine.spec.initial_state()
-    audio = np.zeros((1, COLUMNS_PER_STEP, MEL_BANDS), dtype=np.float32)
+    audio = np.zeros((1, engine.spec.timing.columns, MEL_BANDS), dtype=np.float32)
     style = engine.spec.style_vector()
     noise = np.zeros((1, engine.spec.noise_size), dtype=np.float32)
     for _ in range(steps):

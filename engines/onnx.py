@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from ha2g_live.engines.base import ModelSpec, State, check_bindings
+from ha2g_live.engines.base import Engine, ModelSpec, State, check_bindings
+from ha2g_live.engines.window import WindowEngine
 from ha2g_live.realtime.errors import ModelError
 from ha2g_live.realtime.types import F32
 
@@ -37,10 +38,31 @@ class OnnxEngine:
         """Nothing is held that garbage collection does not release."""
 
 
-def open_engine(path: Path, threads: int) -> OnnxEngine:
+class OnnxWindows:
+    """Runs the windows of a published model in ONNX Runtime; see ``window.WindowModel``."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def predict(self, audio: F32, style: F32, noise: F32, given: F32, known: F32) -> F32:
+        """One window."""
+        feed = {"audio": audio, "style": style, "noise": noise, "given": given, "known": known}
+        return np.asarray(self._session.run(["poses"], feed)[0])
+
+    def close(self) -> None:
+        """Nothing is held that garbage collection does not release."""
+
+
+def open_engine(path: Path, threads: int, hop_frames: int | None = None) -> Engine:
     """Open ``path`` on ``threads`` CPU threads.
 
+    Args:
+        path: an exported model of either kind.
+        threads: CPU threads of one step.
+        hop_frames: pose frames from one window to the next, for a window model.
+
     Raises:
+        ConfigError: the hop is out of its range.
         ModelError: the file cannot be loaded or does not fit the contract.
     """
     options = onnxruntime.SessionOptions()
@@ -63,4 +85,6 @@ def open_engine(path: Path, threads: int) -> OnnxEngine:
     ):
         declared = {b.name: (_ELEMENT.get(b.type, b.type), tuple(b.shape)) for b in found}
         check_bindings(kind, expected, declared, str(path))
+    if spec.windows is not None:
+        return WindowEngine(OnnxWindows(session), spec, hop_frames)
     return OnnxEngine(session, spec)

@@ -1,7 +1,8 @@
 """The reference engine: the network's own definition in PyTorch, on the CPU.
 
-It reads the same model file as the others. The exporter keeps every weight under its parameter's
-name, so the file's weights are loaded straight into ``LiveNetwork``.
+It reads the same model file as the others. The exporter of the live network keeps every weight
+under its parameter's name, so the file's weights are loaded straight into ``LiveNetwork``. An
+imported model is read from the checkpoint that lies beside its model file.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
-from ha2g_live.engines.base import ModelSpec, State
+from ha2g_live.engines.base import Engine, ModelSpec, State
+from ha2g_live.engines.window import WindowEngine
 from ha2g_live.realtime.errors import MissingExtra, ModelError
 from ha2g_live.realtime.types import F32
 
@@ -52,10 +54,39 @@ class TorchEngine:
         """Nothing is held that garbage collection does not release."""
 
 
-def open_engine(path: Path, threads: int) -> TorchEngine:
+class TorchWindows:
+    """Runs the windows of a published model in PyTorch; see ``window.WindowModel``."""
+
+    def __init__(self, checkpoint: Path, threads: int) -> None:
+        # Only here: this engine is the one that knows the networks themselves.
+        from ha2g_live.training.ha2g.checkpoint import load_checkpoint
+        from ha2g_live.training.ha2g.export import StreamedHa2g
+
+        self._network = StreamedHa2g(load_checkpoint(checkpoint).network.eval()).eval()
+        self._threads = threads
+
+    def predict(self, audio: F32, style: F32, noise: F32, given: F32, known: F32) -> F32:
+        """One window."""
+        torch.set_num_threads(self._threads)
+        with torch.inference_mode():
+            inputs = (torch.tensor(value) for value in (audio, style, noise, given, known))
+            poses: F32 = self._network(*inputs).numpy()
+        return poses
+
+    def close(self) -> None:
+        """Nothing is held that garbage collection does not release."""
+
+
+def open_engine(path: Path, threads: int, hop_frames: int | None = None) -> Engine:
     """Open ``path`` on ``threads`` CPU threads.
 
+    Args:
+        path: an exported model of either kind.
+        threads: CPU threads of one step.
+        hop_frames: pose frames from one window to the next, for a window model.
+
     Raises:
+        ConfigError: the hop is out of its range.
         ModelError: the file cannot be loaded, or its weights do not fit the network.
     """
     try:
@@ -63,6 +94,8 @@ def open_engine(path: Path, threads: int) -> TorchEngine:
     except Exception as error:  # protobuf raises classes of its own
         raise ModelError(f"{path} is not a readable ONNX model ({error}): check --model") from None
     spec = ModelSpec.from_metadata({e.key: e.value for e in model.metadata_props}, str(path))
+    if spec.windows is not None:
+        return WindowEngine(TorchWindows(path.parent, threads), spec, hop_frames)
     weights = {
         tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
         for tensor in model.graph.initializer

@@ -25,9 +25,16 @@ if TYPE_CHECKING:  # the real imports wait until a run needs them: help must com
     from ha2g_live.realtime.screen import Screen
     from ha2g_live.realtime.types import Client, Source
 
-_TRAINING = {"corpus": "corpus", "train": "trainer", "export": "export"}
+_TRAINING = {
+    "corpus": "corpus",
+    "train": "recipes",
+    "export": "export",
+    "dataset": "ha2g.convert",
+    "evaluate": "ha2g.evaluate",
+    "import": "ha2g.importer",
+}
 """Commands that the training package answers: the module of each."""
-_TRAINING_NEEDS = {"torch", "onnx", "librosa", "tqdm"}
+_TRAINING_NEEDS = {"torch", "onnx", "librosa", "scipy", "tqdm", "matplotlib"}
 _POLL_S = 0.05
 
 
@@ -161,7 +168,7 @@ def _clients(options: argparse.Namespace) -> list[Client]:
 def _open_engine(options: argparse.Namespace) -> Engine:
     from ha2g_live.engines import open_engine
 
-    return open_engine(options.engine, options.model, threads=options.threads)
+    return open_engine(options.engine, options.model, options.threads, options.hop)
 
 
 def _source(options: argparse.Namespace, path: Path | None) -> Source:
@@ -217,11 +224,11 @@ def _render(arguments: Sequence[str]) -> int:
 def _train(command: str, arguments: Sequence[str]) -> int:
     try:
         module = importlib.import_module(f"ha2g_live.training.{_TRAINING[command]}")
+        return int(module.main(list(arguments)))
     except ModuleNotFoundError as error:
         if error.name in _TRAINING_NEEDS:
             raise MissingExtra(f"ha2g-live {command}", error.name, "train") from error
         raise
-    return int(module.main(list(arguments)))
 
 
 if __name__ == "__main__":

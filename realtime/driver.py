@@ -38,7 +38,8 @@ RING_SAMPLES = 10 * SAMPLE_RATE_HZ
 READ_BACK_SAMPLES = 9 * SAMPLE_RATE_HZ
 """Sound older than this when its turn comes is lost, counted, and heard as silence."""
 MAX_STEPS_BEHIND = 8
-"""Further behind, the model goes straight to the newest step; nearer, it catches up."""
+"""Further behind, the model goes straight to the newest step; nearer, it catches up. A model whose
+steps are several frames apart may be as many frames behind, and always one step."""
 
 _WAIT_S = 0.1
 _TAIL_WAIT_S = 0.01
@@ -104,6 +105,8 @@ class Driver:
         self._failure: BaseException | None = None
         self._opened = threading.Event()
         self._stopping = threading.Event()
+        every = pipeline.state.timing.every_frames
+        self._may_be_behind = max(1, MAX_STEPS_BEHIND // every)
         self._started_s = 0.0
         self._source_stopped = False
         # Set by ha2g-infer: how the source ended (samples, when the last was captured), and
@@ -216,7 +219,7 @@ class Driver:
             if not self._ring.wait_for(samples_heard_at(pipeline.state.next_step), _WAIT_S):
                 continue
             pipeline.hear(self._new_samples(pipeline.state.heard_samples))
-            if stepper.steps_due(pipeline.state) > MAX_STEPS_BEHIND:
+            if stepper.steps_due(pipeline.state) > self._may_be_behind:
                 skipped, pipeline.state = stepper.skip_to_newest(pipeline.state)
                 pipeline.stats.skipped_steps += skipped
             while stepper.steps_due(pipeline.state) and not self._stopping.is_set():
@@ -247,7 +250,7 @@ class Driver:
     @property
     def _end_samples(self) -> int:
         """Length of the stream with its tail, once the source has ended."""
-        return (self._source_end or (0, 0.0))[0] + self.pipeline.settings.tail_samples
+        return (self._source_end or (0, 0.0))[0] + self.pipeline.tail_samples
 
     def _play_tail(self) -> bool:
         """The source has ended: write the silence that is due by now. False when all was heard."""
@@ -274,7 +277,7 @@ class Driver:
         self._opened.set()
         try:
             while not self._ring.wait_for(1, _WAIT_S):
-                no_sound_at_all = self._ring.closed and not self.pipeline.settings.tail_samples
+                no_sound_at_all = self._ring.closed and not self.pipeline.tail_samples
                 if self._stopping.is_set() or no_sound_at_all:
                     return
                 time.sleep(_TAIL_WAIT_S)  # a closed ring does not wait
@@ -296,7 +299,9 @@ class Driver:
             handed_over_s = self._clock.now_s()
             stats.count_pace(frame_s, handed_over_s - tick.due_s, tick.missed)
             if chunk is not None and chunk is not shown and math.isfinite(chunk.captured_at_s):
-                stats.count_latency(handed_over_s - chunk.captured_at_s)
+                # What a window model hears shapes frames at once, but its own frame comes later.
+                after_s = handed_over_s - chunk.captured_at_s
+                stats.count_latency(max(after_s, self.pipeline.delay_s))
             shown = chunk
             if self._heard_all.is_set() and stream_s >= self._end_samples / SAMPLE_RATE_HZ:
                 return

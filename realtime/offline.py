@@ -1,11 +1,13 @@
 """A whole recording to a whole motion, by the very stages that run live.
 
 The motion is the one a live run shows when nothing is delayed: each output frame is sampled from
-the schedule once all sound before it was heard and every step it allows was taken.
+the schedule once all sound before it was heard and every step it allows was taken. A window model's
+own delay is waited for here, so that motion and sound begin together.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -82,13 +84,16 @@ def animate(
     state = initial_state(engine.spec, style, seed)
     tail = np.zeros(round(tail_s * SAMPLE_RATE_HZ), dtype=np.float32)
     sound = np.concatenate((samples.astype(np.float32, copy=False), tail))
+    delay_s = engine.spec.timing.delay_s
+    later = np.zeros(math.ceil(delay_s * SAMPLE_RATE_HZ), dtype=np.float32)
+    heard_sound = np.concatenate((sound, later))
     frames = max(1, int(len(sound) / SAMPLE_RATE_HZ * fps))
     directions = np.empty((frames, BONE_COUNT, 3), dtype=np.float32)
     schedule = PoseSchedule()
     heard = 0
     for frame in range(frames):
-        until = int(frame * SAMPLE_RATE_HZ / fps)
-        chunks, state = advance(engine, sound[heard:until], state)
+        until = int((frame / fps + delay_s) * SAMPLE_RATE_HZ)
+        chunks, state = advance(engine, heard_sound[heard:until], state)
         heard = until
         for chunk in chunks:
             schedule.merge(chunk)

@@ -30,7 +30,10 @@ COMMANDS = """\
 commands:
   ha2g-live devices                        list the microphones
   ha2g-live render AUDIO --out FILE        a video (.mp4) or pictures (.png) of the motion
-  ha2g-live corpus | train | export        make a model of your own (see the documentation)
+  ha2g-live corpus | train | export        make a model of your own (docs/training.md)
+  ha2g-live import CHECKPOINT.bin          stream a published model (docs/published-checkpoints.md)
+  ha2g-live dataset | train --recipe ha2g | evaluate
+                                           HA2G as published (docs/ha2g-training.md)
 Each has a --help of its own.
 
 Ctrl-C ends a run."""
@@ -138,5 +141,17 @@ def add_model_arguments(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--engine", choices=("onnx", "torch"), default="onnx", help="what runs the model (onnx)"
     )
-    group.add_argument("--model", type=Path, metavar="FILE", help="a model of your own")
+    group.add_argument(
+        "--model",
+        type=Path,
+        metavar="FILE",
+        help="a model of your own, or the folder that `ha2g-live import` made",
+    )
+    group.add_argument(
+        "--hop",
+        type=int,
+        metavar="FRAMES",
+        help="for an imported model: pose frames (15 a second) from one window to the next, 1 to "
+        "30; more is less work and a longer delay (3)",
+    )
     group.add_argument("--threads", type=int, default=1, help="threads for the model (1)")

@@ -69,11 +69,6 @@ class Settings:
         if self.duration_s is not None and not 0.0 < self.duration_s < math.inf:
             raise ConfigError(f"the duration must be above 0 seconds, got {self.duration_s:g}")
 
-    @property
-    def tail_samples(self) -> int:
-        """The tail in samples."""
-        return round(self.tail_s * SAMPLE_RATE_HZ)
-
 
 class Pipeline:
     """One stream from samples to targets.
@@ -84,6 +79,7 @@ class Pipeline:
         stats: counters of the run.
         state: the stream's memory.
         schedule: the poses to come.
+        delay_s: how far behind the sound the model's motion is shown.
         latest: newest frame handed over.
         level: peak of the sound heard lately, 1 is full scale.
 
@@ -97,6 +93,7 @@ class Pipeline:
         self.clients = list(clients)
         self.settings = settings
         self.info = StreamInfo(fps=settings.fps, model=f"{spec.name} {spec.version}")
+        self.delay_s = spec.timing.delay_s
         self.stats = Stats()
         self.state = stepper.initial_state(spec, settings.style or spec.usual_style, settings.seed)
         self.schedule = PoseSchedule()
@@ -104,11 +101,16 @@ class Pipeline:
         self.level = 0.0
         self._failures: dict[str, int] = {}
 
+    @property
+    def tail_samples(self) -> int:
+        """Silence heard after the source has ended: the tail, and until the motion is shown."""
+        return round((self.settings.tail_s + self.delay_s) * SAMPLE_RATE_HZ)
+
     def prepare(self) -> None:
         """Pay for everything that is slow the first time, and have a pose before any sound."""
         warm_up(self.engine)
         self.step(math.nan)  # step 0 needs no sound
-        to_rotations(self.schedule.sample(0.0).directions)
+        to_rotations(self.schedule.sample(-self.delay_s).directions)
         self.stats.begin()
 
     def hear(self, samples: F32) -> None:
@@ -141,13 +143,14 @@ class Pipeline:
                 raise
 
     def emit(self, stream_s: float) -> Sampled:
-        """Make the frame of a moment of the stream and hand it to all targets."""
-        sampled = self.schedule.sample(stream_s)
+        """Make the frame that is due when the stream is so old, and hand it to all targets."""
+        shown_s = stream_s - self.delay_s
+        sampled = self.schedule.sample(shown_s)
         # Between two human poses, or while a change is faded in, a fist may be too tight.
         directions = straighten_fingers(sampled.directions)
         frame = PoseFrame(
             seq=self.stats.frames,
-            stream_time_s=stream_s,
+            stream_time_s=shown_s,
             directions=directions,
             rotations=to_rotations(directions),
             hips_m=HIPS_REST_M,
@@ -157,8 +160,8 @@ class Pipeline:
                 client.send(frame)
             except Exception as error:
                 self._count_failure(client, error)
-        before_s = self.latest.stream_time_s if self.latest else stream_s
-        self.stats.count_frame(directions, stream_s - before_s, sampled.starved)
+        before_s = self.latest.stream_time_s if self.latest else shown_s
+        self.stats.count_frame(directions, shown_s - before_s, sampled.starved)
         self.latest = frame
         return sampled
 
@@ -172,6 +175,7 @@ class Pipeline:
             "model": self.info.model,
             "fps": self.settings.fps,
             "seed": self.settings.seed,
+            "model_delay_ms": round(1e3 * self.delay_s, 3),
             **self.stats.as_dict(),
             "schedule": {
                 "limited": self.schedule.limited,
@@ -223,7 +227,7 @@ def run_fast(
     pipeline.prepare()
     pipeline.open()
     try:
-        feed = _with_tail(blocks, settings)
+        feed = _with_tail(blocks, settings, pipeline.tail_samples)
         more = True
         for k in count():
             until = int(k * SAMPLE_RATE_HZ / settings.fps)
@@ -244,7 +248,7 @@ def run_fast(
         pipeline.close()
 
 
-def _with_tail(blocks: Iterable[F32], settings: Settings) -> Iterator[F32]:
+def _with_tail(blocks: Iterable[F32], settings: Settings, tail_samples: int) -> Iterator[F32]:
     """The blocks, cut to the duration asked for, then the tail."""
     limit = math.inf
     if settings.duration_s is not None:
@@ -256,7 +260,7 @@ def _with_tail(blocks: Iterable[F32], settings: Settings) -> Iterator[F32]:
         yield kept
         if heard >= limit:
             break
-    yield np.zeros(settings.tail_samples, dtype=np.float32)
+    yield np.zeros(tail_samples, dtype=np.float32)
 
 
 def _let_recorders_catch_up(pipeline: Pipeline) -> None:

@@ -1,9 +1,11 @@
 """Samples in, predictions out: the model's steps as a pure function of the sound.
 
-Step ``n`` may run once ``samples_heard_at(n)`` samples were heard. It sees the newest three mel
-columns that are complete at that moment and predicts the pose frames ``n + 1 .. n + 3``. Nothing
-here reads a clock or the size of a block, so one recording and one seed give the same poses live,
-offline and however the sound was cut.
+Step ``n`` may run once ``samples_heard_at(n)`` samples were heard. The live network sees the
+newest three mel columns that are complete at that moment and predicts the pose frames
+``n + 1 .. n + 3``; a window model has a step every hop, sees the 70 columns before it, and answers
+for frames before ``n`` (``engines.timing.Timing``). Nothing here reads a clock or the size of a
+block, so one recording and one seed give the same poses live, offline and however the sound was
+cut.
 """
 
 from __future__ import annotations
@@ -12,17 +14,13 @@ import time
 from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 
 from ha2g_live.engines.base import Engine, ModelSpec, State
+from ha2g_live.engines.timing import Timing
 from ha2g_live.realtime.features import LogMelState, initial_log_mel, log_mel, silent_columns
 from ha2g_live.realtime.limits import straighten_fingers
-from ha2g_live.realtime.timebase import (
-    COLUMNS_PER_STEP,
-    HOP_SAMPLES,
-    columns_complete,
-    newest_step,
-    samples_heard_at,
-)
+from ha2g_live.realtime.timebase import HOP_SAMPLES, newest_step
 from ha2g_live.realtime.types import F32, PoseChunk
 
 
@@ -38,7 +36,8 @@ class StepperState:
         next_step: the step that runs next.
         engine: state of the model.
         style: (1, styles) weights that sum to one. May be replaced between steps.
-        seed: picks the stream of gesture choices.
+        seed: picks the stream of gesture choices, or the style noise of a window model.
+        timing: the model's.
     """
 
     features: LogMelState
@@ -49,6 +48,7 @@ class StepperState:
     engine: State
     style: F32
     seed: int
+    timing: Timing
 
 
 def initial_state(spec: ModelSpec, style: str, seed: int) -> StepperState:
@@ -59,13 +59,15 @@ def initial_state(spec: ModelSpec, style: str, seed: int) -> StepperState:
     """
     return StepperState(
         features=initial_log_mel(),
-        columns=silent_columns(COLUMNS_PER_STEP),
-        first_column=-COLUMNS_PER_STEP,
+        # The first window of a window model begins a column and more before them.
+        columns=silent_columns(spec.timing.columns + 1),
+        first_column=-spec.timing.columns - 1,
         heard_samples=0,
         next_step=0,
         engine=spec.initial_state(),
         style=spec.style_vector(style),
         seed=seed,
+        timing=spec.timing,
     )
 
 
@@ -77,7 +79,7 @@ def hear(samples: F32, state: StepperState) -> StepperState:
     """
     columns, features = log_mel(samples, state.features)
     # Columns older than the window of the next step are of no more use.
-    keep_from = columns_complete(samples_heard_at(state.next_step)) - COLUMNS_PER_STEP
+    keep_from = state.timing.columns_until(state.next_step) - state.timing.columns
     drop = min(max(0, keep_from - state.first_column), len(state.columns))
     return replace(
         state,
@@ -90,7 +92,8 @@ def hear(samples: F32, state: StepperState) -> StepperState:
 
 def steps_due(state: StepperState) -> int:
     """How many steps the sound heard so far allows."""
-    return max(0, newest_step(state.heard_samples) + 1 - state.next_step)
+    ahead = newest_step(state.heard_samples) - state.next_step
+    return ahead // state.timing.every_frames + 1 if ahead >= 0 else 0
 
 
 def step(
@@ -106,29 +109,32 @@ def step(
     Returns:
         The prediction and the new state.
     """
-    columns = columns_complete(samples_heard_at(state.next_step))
+    timing = state.timing
+    columns = timing.columns_until(state.next_step)
     stop = columns - state.first_column
     started_s = time.perf_counter()
     directions, engine_state = engine.step(
-        state.columns[None, stop - COLUMNS_PER_STEP : stop],
+        state.columns[None, stop - timing.columns : stop],
         state.style,
-        gumbel_noise(state.seed, state.next_step, engine.spec.noise_size)[None],
+        _noise(engine.spec, state)[None],
         state.engine,
     )
     chunk = PoseChunk(
-        first_frame=state.next_step + 1,
+        first_frame=state.next_step + timing.first_frame,
         directions=straighten_fingers(directions[0]),
-        heard_samples=columns * HOP_SAMPLES,
+        heard_samples=max(0, columns) * HOP_SAMPLES,
         captured_at_s=captured_at_s,
         infer_s=time.perf_counter() - started_s,
     )
-    return chunk, replace(state, next_step=state.next_step + 1, engine=engine_state)
+    next_step = state.next_step + timing.every_frames
+    return chunk, replace(state, next_step=next_step, engine=engine_state)
 
 
 def skip_to_newest(state: StepperState) -> tuple[int, StepperState]:
     """Give up all due steps but the newest; returns how many were given up."""
     skipped = max(0, steps_due(state) - 1)
-    return skipped, replace(state, next_step=state.next_step + skipped)
+    next_step = state.next_step + skipped * state.timing.every_frames
+    return skipped, replace(state, next_step=next_step)
 
 
 def advance(
@@ -147,14 +153,35 @@ def advance(
     return chunks, state
 
 
+def _noise(spec: ModelSpec, state: StepperState) -> F32:
+    if spec.windows is None:
+        return gumbel_noise(state.seed, state.next_step, spec.noise_size)
+    return style_noise(state.seed, spec.noise_size)
+
+
 def gumbel_noise(seed: int, step: int, size: int) -> F32:
-    """(size,) Gumbel noise of one step, the same for the same seed and step.
+    """(size,) Gumbel noise of one step, the same for the same seed and step."""
+    noise: F32 = (-np.log(-np.log(_uniform(seed, step, size)))).astype(np.float32)
+    return noise
+
+
+def style_noise(seed: int, size: int) -> F32:
+    """(size,) normal noise of a whole stream's style z; none for seed 0, which takes the mean."""
+    if seed == 0:
+        return np.zeros(size, dtype=np.float32)
+    radius, angle = _uniform(seed, 0, 2 * size).reshape(2, size)
+    # The Box-Muller transform.
+    noise: F32 = (np.sqrt(-2.0 * np.log(radius)) * np.cos(2.0 * np.pi * angle)).astype(np.float32)
+    return noise
+
+
+def _uniform(seed: int, step: int, size: int) -> npt.NDArray[np.float64]:
+    """(size,) numbers inside (0, 1), the same for the same seed and step.
 
     The counter-based generator Philox 4x64 is keyed by seed and step, so that any step's noise can
     be had without drawing that of the steps before. The raw bits are used: their sequence is fixed
     by the algorithm, while numpy's distributions may change between its versions.
     """
     bits = np.random.Philox(key=np.array([seed, step], dtype=np.uint64)).random_raw(size)
-    uniform = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53  # inside (0, 1)
-    noise: F32 = (-np.log(-np.log(uniform))).astype(np.float32)
-    return noise
+    uniform: npt.NDArray[np.float64] = ((bits >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    return uniform

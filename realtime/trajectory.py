@@ -51,8 +51,11 @@ MAX_TURN_RAD = 1.4
 
 It keeps neighbouring knots on one side, where a curve made a unit vector is well behaved.
 """
-KNOTS = 16
-"""Knots kept; a curve needs one behind and two ahead of the moment it is asked for."""
+KNOTS = 80
+"""Knots kept: those of two windows of 34 frames, which may be shown two windows late.
+
+A curve needs one behind and two ahead of the moment it is asked for.
+"""
 
 _BLEND_FRAMES = BLEND_S * POSE_FPS
 _STEP_FRAMES = 0.01  # for velocities and accelerations by central differences

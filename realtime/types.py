@@ -54,7 +54,8 @@ class PoseFrame:
 
     Attributes:
         seq: output frame number from 0, without gaps as made (a client may drop some).
-        stream_time_s: time in the audio stream that this pose belongs to.
+        stream_time_s: time in the audio stream that this pose belongs to; below zero at the start
+            of a stream whose model shows its motion behind the sound.
         directions: (42, 3) float32 unit vectors, HA2G axes.
         rotations: (55, 4) float32, local quaternions xyzw of ``humanoid.BONE_NAMES`` in Unity's
             left-handed axes (x right, y up, z forward), identity = T-pose.

@@ -373,7 +373,10 @@ def train(config: TrainConfig, corpus: Path, out: Path, save_every: int = 250) -
 def main(argv: list[str] | None = None) -> int:
     """The ``train`` command."""
     defaults = TrainConfig()
-    parser = Parser(prog="ha2g-live train", description="Train the live network on a corpus.")
+    parser = Parser(
+        prog="ha2g-live train",
+        description="Train the live network on a corpus. `--recipe ha2g` trains HA2G instead.",
+    )
     parser.add_argument("--corpus", type=Path, default=Path("corpus"), help="folder of the corpus")
     parser.add_argument("--out", type=Path, default=Path("run"), help="folder of the run")
     parser.add_argument("--steps", type=int, default=defaults.steps)

@@ -1,0 +1,1 @@
+"""HA2G as published: data sets, losses, training, metrics, and the authors' checkpoints."""
