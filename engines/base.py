@@ -12,6 +12,7 @@ frames; ``engines.window`` slides it along a stream.
 from __future__ import annotations
 
 import base64
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -27,6 +28,8 @@ from ha2g_live.realtime.types import F32
 
 State = dict[str, F32]
 """Arrays by name, each (batch, ...) float32."""
+
+_STYLES_SHOWN = 20
 
 SPEC_KEY = "ha2g_live_spec"
 """Metadata entry of a model file that holds its ``ModelSpec`` as JSON."""
@@ -125,12 +128,17 @@ class ModelSpec:
         """
         style = style or self.usual_style
         if style not in self.styles:
-            raise ModelError(
-                f"the model has no style {style!r}: choose one of {', '.join(self.styles)}"
-            )
+            raise ModelError(f"the model has no style {style!r}: {self._style_hint(style)}")
         weights = np.zeros((batch, len(self.styles)), dtype=np.float32)
         weights[:, self.styles.index(style)] = 1.0
         return weights
+
+    def _style_hint(self, style: str) -> str:
+        if len(self.styles) <= _STYLES_SHOWN:
+            return f"choose one of {', '.join(self.styles)}"
+        # A published model has over a thousand, one for each video.
+        near = difflib.get_close_matches(style, self.styles, n=5, cutoff=0.0)
+        return f"it has {len(self.styles)}; the most alike are {', '.join(near)}"
 
     def to_json(self) -> str:
         """The spec as the text stored in a model file."""

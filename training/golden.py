@@ -14,6 +14,7 @@ Weights: the tensor ``part/name`` is drawn from a generator seeded by the CRC-32
 from __future__ import annotations
 
 import sys
+import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -203,9 +204,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("file", type=Path, metavar="FILE.npz")
     options = parser.parse_args(argv)
     try:
-        with np.load(options.file, allow_pickle=False) as stored:
+        with options.file.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
         parser.error(f"{options.file} cannot be read as a file of golden values ({error})")
     rows = []
     try:
