@@ -266,7 +266,7 @@ def train_autoencoder(
         torch.manual_seed(config.seed)
         network = Autoencoder(dataset.skeleton.pose_dim, WIDTHS[dataset.skeleton.name]).train()
         optimiser = torch.optim.Adam(network.parameters(), lr=config.rate)
-        bar = tqdm(range(config.steps), desc="autoencoder", unit="step", disable=quiet)
+        bar = tqdm(range(config.steps), desc="autoencoder", unit="step", disable=quiet or None)
         for step in bar:
             for group in optimiser.param_groups:
                 group["lr"] = config.rate * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))

@@ -117,7 +117,7 @@ def progress(what: str, total: int, unit: str) -> Any:
         from tqdm import tqdm
     except ImportError as error:
         raise MissingExtra("converting a data set", "tqdm", "train") from error
-    return tqdm(total=total, desc=what, unit=f" {unit}")
+    return tqdm(total=total, desc=what, unit=f" {unit}", disable=None)
 
 
 def _skeleton_of(python: Path, folders: dict[str, Path]) -> Skeleton:

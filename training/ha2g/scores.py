@@ -142,7 +142,7 @@ def score(selection: Selection, features: Features, models: Sequence[Generator])
         Ha2gError: a model gives poses of another shape or that are not finite.
     """
     split = selection.split
-    bar = tqdm(selection.windows, desc="onsets", unit="window", disable=selection.quiet)
+    bar = tqdm(selection.windows, desc="onsets", unit="window", disable=selection.quiet or None)
     onsets_s = [metrics.audio_onsets_s(split.audio(int(window))) for window in bar]
     truth = split.poses(selection.windows)
     truth_features = features.of(truth)
@@ -152,7 +152,7 @@ def score(selection: Selection, features: Features, models: Sequence[Generator])
         latents = features.of(poses)
         beats = metrics.beat_scores(poses, onsets_s, skeleton)
         jerk, speed = _smoothness(poses, skeleton)
-        clips = tqdm(selection.clips, desc=f"{name}: clips", disable=selection.quiet)
+        clips = tqdm(selection.clips, desc=f"{name}: clips", disable=selection.quiet or None)
         joined = [metrics.positions_m(clip_of(int(clip)), skeleton) for clip in clips]
         shown = metrics.wrist_speed_m_s(joined[0], skeleton) if joined else np.zeros(0)
         scores = Scores(
@@ -212,7 +212,7 @@ def _smoothness(poses: F32, skeleton: Skeleton) -> tuple[F64, F64]:
 def _generated(model: Generator, selection: Selection) -> F32:
     """(windows, 34, pose_dim) of a model."""
     starts = range(0, len(selection.windows), _BATCH)
-    bar = tqdm(starts, desc=f"{model.name}: windows", unit="batch", disable=selection.quiet)
+    bar = tqdm(starts, desc=f"{model.name}: windows", unit="batch", disable=selection.quiet or None)
     parts = []
     for i in bar:
         windows = selection.windows[i : i + _BATCH]
