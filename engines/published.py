@@ -465,8 +465,13 @@ class Discriminator(nn.Module):
 
     def forward(self, poses: Tensor) -> Tensor:
         """(B, 34, D) to (B, 1)."""
+        return torch.sigmoid(self.logit(poses))
+
+    def logit(self, poses: Tensor) -> Tensor:
+        """The same before the sigmoid."""
         features = self.gru.run(self.pre_conv(poses.transpose(1, 2)).transpose(1, 2))
-        return torch.sigmoid(self.out2(self.out(features).squeeze(2)))
+        verdict: Tensor = self.out2(self.out(features).squeeze(2))
+        return verdict
 
 
 def _dims(bones: tuple[int, ...] | list[int]) -> Tensor:

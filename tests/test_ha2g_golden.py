@@ -194,6 +194,11 @@ def test_a_blend_of_speakers_lies_between_them() -> None:
     torch.testing.assert_close(noisy.z, noisy.mean + torch.exp(0.5 * noisy.log_variance))
 
 
+def test_huber_is_the_papers() -> None:
+    found = losses.huber(torch.tensor([0.05, 0.3]), torch.zeros(2), 0.1)
+    assert float(found) == pytest.approx((0.5 * 0.05**2 / 0.1 + (0.3 - 0.05)) / 2)
+
+
 def test_the_divergence_of_a_standard_normal_is_nothing() -> None:
     nothing = torch.zeros(3, 16)
     assert float(losses.divergence(nothing, nothing)) == 0.0

@@ -23,19 +23,14 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ha2g_live.engines.network import LiveNetwork, NetworkConfig
+from ha2g_live.engines.published import Discriminator
+from ha2g_live.engines.ted import WINDOW_FRAMES
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.options import Parser
+from ha2g_live.realtime.skeleton import POSE_DIM
 from ha2g_live.training.dataset import Batch, Lanes, load_corpus
-from ha2g_live.training.losses import (
-    DISCRIMINATOR_FRAMES,
-    GAN_WEIGHT,
-    REGRESSION_WEIGHT,
-    STYLE_WEIGHT,
-    Discriminator,
-    huber,
-    level_loss,
-    style_divergence,
-)
+from ha2g_live.training.ha2g.losses import huber, style_divergence
+from ha2g_live.training.losses import GAN_WEIGHT, REGRESSION_WEIGHT, STYLE_WEIGHT, level_loss
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -87,7 +82,7 @@ class Trainer:
         self.network = LiveNetwork(self.sizes)
         self.average = LiveNetwork(self.sizes)
         self.average.load_state_dict(self.network.state_dict())
-        self.discriminator = Discriminator()
+        self.discriminator = Discriminator(POSE_DIM)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=1e-4
         )
@@ -172,7 +167,7 @@ class Trainer:
             "choice": (config.choice_weight, choice_loss),
         }
         if self.step_number >= config.gan_after and self._judging():
-            verdict = self.discriminator(self._window(emitted))
+            verdict = self.discriminator.logit(self._window(emitted))
             losses["gan"] = (GAN_WEIGHT / 10, functional.softplus(-verdict.float()).mean())
         if self.step_number % config.style_every == 0 and self.step_number > config.own_after:
             losses["style"] = (STYLE_WEIGHT, self._style_loss(blends, style, choice, age, emitted))
@@ -245,15 +240,15 @@ class Trainer:
         return style_divergence(emitted, torch.stack(poses, dim=1), z, other_z) / emitted.shape[1]
 
     def _window(self, poses: Tensor) -> Tensor:
-        start = int(self.rng.integers(0, poses.shape[1] - DISCRIMINATOR_FRAMES + 1))
-        return poses[:, start : start + DISCRIMINATOR_FRAMES]
+        start = int(self.rng.integers(0, poses.shape[1] - WINDOW_FRAMES + 1))
+        return poses[:, start : start + WINDOW_FRAMES]
 
     def _train_judge(self, batch: Batch, emitted: Tensor) -> float:
         real = self._window(torch.from_numpy(batch.targets[:, :, 0]))
         fake = self._window(emitted.float())
         loss = (
-            functional.softplus(-self.discriminator(real)).mean()
-            + functional.softplus(self.discriminator(fake)).mean()
+            functional.softplus(-self.discriminator.logit(real)).mean()
+            + functional.softplus(self.discriminator.logit(fake)).mean()
         )
         self.judge_optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
