@@ -88,19 +88,18 @@ class WindowSpec:
     def timing(self) -> Timing:
         """Each window answers for the new frames and the four before them, which are cross-faded.
 
-        The newest frame of a window is the one before its step, and has to last until the next
-        window is done: one hop, and one frame for the model to run. With the published stride the
-        cross-faded frames are waited for, so that the motion shown is the published one.
+        A frame is shown once it is cross-faded, and the newest such frame has to last until the
+        next window is done: one hop, and one frame for the model to run. Shown sooner, frames would
+        still change while they are seen, and the hands would tremble.
         """
         frames = min(WINDOW_FRAMES, self.hop_frames + SEED_FRAMES)
-        whole = self.hop_frames == STRIDE_FRAMES
         return Timing(
             columns=WINDOW_COLUMNS,
             window_frames=WINDOW_FRAMES,
             every_frames=self.hop_frames,
             first_frame=-frames,
             frames=frames,
-            delay_frames=self.hop_frames + (SEED_FRAMES + 1 if whole else 2),
+            delay_frames=self.hop_frames + SEED_FRAMES + 1,
         )
 
     def inputs(self, batch: int, styles: int) -> dict[str, tuple[int, ...]]:

@@ -80,6 +80,26 @@ def test_any_salt_and_any_number_of_windows(tmp_path: Path) -> None:
     assert golden.main([str(path)]) == 1
 
 
+def test_losses_of_any_number_of_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    arrays: dict[str, Any] = {
+        name: (0.3 * rng.standard_normal(shape)).astype(np.float32)
+        for name, shape in {
+            "text_feat": (20, 32),
+            "audio_feat": (20, 32),
+            "pose": (2, 34, 27),
+            "target": (2, 34, 27),
+        }.items()
+    }
+    arrays |= dict(golden.loss_outputs(arrays))
+    path = tmp_path / "losses.npz"
+    np.savez(path, **arrays)
+    assert golden.main([str(path)]) == 0
+    arrays["physical"] = arrays["physical"] * (1 + 3e-6)
+    np.savez(path, **arrays)
+    assert golden.main([str(path)]) == 1
+
+
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -266,14 +267,14 @@ def test_what_is_shown_at_the_published_stride_is_the_joined_sequence() -> None:
 
 @pytest.mark.parametrize("hop", [1, 3, 30])
 def test_there_is_always_a_pose_to_show(hop: int) -> None:
-    """The delay leaves one frame for the model to run."""
+    """It is cross-faded already when the next window is due; that has one frame to run."""
     engine = WindowEngine(Wave(0.1), window_spec("ted_expressive"), hop)
     timing = engine.spec.timing
     for step in range(0, 5 * hop, hop):
         newest = step + timing.first_frame + timing.frames - 1
-        until_next_is_done = step + hop + 1 - timing.delay_frames
-        assert newest >= until_next_is_done
-    assert timing.delay_frames == {1: 3, 3: 5, 30: 35}[hop]
+        shown_when_next_is_due = step + hop - timing.delay_frames
+        assert newest - 4 == shown_when_next_is_due
+    assert timing.delay_frames == {1: 6, 3: 8, 30: 35}[hop]
 
 
 def test_the_live_network_keeps_its_timing() -> None:
@@ -363,8 +364,12 @@ def test_the_command_streams_it(imported: Path, tmp_path: Path) -> None:
     path = tmp_path / "motion.jsonl"
     arguments = ["--demo", "--fast", "--no-view", "--quiet", "--record", str(path)]
     assert main([*arguments, "--model", str(imported), "--hop", "4", "--style", "ben"]) == 0
-    # 11 s of speech, the tail, and the model's delay of 6 frames.
-    assert len(path.read_text(encoding="utf-8").splitlines()) > 60 * (11 + 1.5)
+    lines = path.read_text(encoding="utf-8").splitlines()
+    # 11 s of speech, the tail of 1.5 s, and the model's delay of 9 poses.
+    assert len(lines) == pytest.approx(60 * (11 + 1.5 + 9 / 15), abs=2)
+    first, last = json.loads(lines[1]), json.loads(lines[-1])
+    assert first["stream_time_s"] == pytest.approx(-9 / 15)
+    assert last["stream_time_s"] == pytest.approx(11 + 1.5, abs=0.05)
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ import torch
 from torch import Tensor
 
 from ha2g_live.engines.published import Discriminator, Ha2g, Ha2gConfig
-from ha2g_live.engines.ted import SEED_FRAMES, WINDOW_FRAMES, skeleton
+from ha2g_live.engines.ted import NAMES, SEED_FRAMES, WINDOW_FRAMES, skeleton
 from ha2g_live.engines.window import join
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.options import Parser
@@ -154,7 +154,11 @@ def loss_outputs(arrays: Arrays) -> Iterator[tuple[str, npt.NDArray[Any]]]:
         "contrastive",
         losses.contrastive(inputs["text_feat"], inputs["audio_feat"]).numpy(),
     )
-    body = losses.PhysicalLoss(skeleton("ted_expressive"))
+    dim = inputs["pose"].shape[-1]
+    named = {skeleton(name).pose_dim: skeleton(name) for name in NAMES}
+    if dim not in named:
+        raise Ha2gError(f"a pose has {dim} numbers, expected one of {sorted(named)}")
+    body = losses.PhysicalLoss(named[dim])
     yield "physical", body(inputs["pose"]).numpy()
     yield "huber_beta_0_1", losses.huber(inputs["pose"], inputs["target"], 0.1).numpy()
 
