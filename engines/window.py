@@ -48,7 +48,8 @@ class WindowModel(Protocol):
 class WindowEngine:
     """Slides a window model along streams; see ``engines.base.Engine``.
 
-    A stream's state is ``history``: the 34 newest poses, as joined.
+    A stream's state is ``history``: the 34 newest poses, as joined. Where windows were skipped, the
+    last of them was held meanwhile, and the motion goes on from there.
     """
 
     def __init__(self, model: WindowModel, spec: ModelSpec, hop_frames: int | None) -> None:

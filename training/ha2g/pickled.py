@@ -21,6 +21,8 @@ from ha2g_live.realtime.errors import Ha2gError
 
 _TENSORS = {
     "collections.OrderedDict",
+    "collections.Counter",
+    "builtins.set",
     "torch._utils._rebuild_tensor",
     "torch._utils._rebuild_tensor_v2",
     "torch._utils._rebuild_parameter",

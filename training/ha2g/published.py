@@ -93,7 +93,7 @@ def _parts(values: Mapping[str, Any], remarks: list[str]) -> Parts:
             if isinstance(value, Tensor) and value.dtype in _CONVERTED:
                 converted[str(value.dtype).removeprefix("torch.")] += 1
             parts[part][own] = _checked(key, own, value)
-        _check_pairs(key, parts[part])
+        remarks += _unlike_pairs(key, parts[part])
     remarks += [f"{count} tensors were {kind}, now float32" for kind, count in converted.items()]
     return parts
 
@@ -114,11 +114,13 @@ def _checked(key: str, name: str, value: Any) -> Tensor:
     return plain
 
 
-def _check_pairs(key: str, tensors: Mapping[str, Tensor]) -> None:
-    for name, value in tensors.items():
-        second = second_name(name)
-        if second in tensors and not torch.equal(value, tensors[second]):
-            raise Ha2gError(f"{key}: {name!r} and {second!r} are one tensor but differ")
+def _unlike_pairs(key: str, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Tensors of two names whose values differ: PyTorch, too, would keep the second."""
+    return [
+        f"{key}: {name!r} and {second!r} are one tensor but differ: the second is taken"
+        for name, value in tensors.items()
+        if (second := second_name(name)) in tensors and not torch.equal(value, tensors[second])
+    ]
 
 
 def _skeleton(values: Mapping[str, Any], levels: int, asked: str | None) -> str:
