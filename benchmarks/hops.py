@@ -9,7 +9,6 @@ moves. A model that was not trained for short hops disagrees with itself more, o
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ha2g_live.benchmarks.interleaved import machine_line, write_json
 from ha2g_live.engines import open_engine
 from ha2g_live.engines.base import warm_up
 from ha2g_live.engines.ted import SEED_FRAMES, WINDOW_FRAMES, skeleton
@@ -39,7 +39,8 @@ class _Watch:
     """Stands before the window model and notes how far each window is from what was kept."""
 
     def __init__(self, engine: WindowEngine) -> None:
-        self._model, self._skeleton = engine._model, skeleton(engine.spec.windows.skeleton)  # type: ignore[union-attr]
+        assert engine.spec.windows is not None
+        self._model, self._skeleton = engine.model, skeleton(engine.spec.windows.skeleton)
         self.kept: F32 | None = None
         self.apart_deg: list[float] = []
         self.taken_s = 0.0
@@ -66,22 +67,13 @@ class _Kept(WindowEngine):
 
     def step(self, audio: F32, style: F32, noise: F32, state: dict[str, F32]) -> Any:
         """One window; see ``engines.base.Engine``."""
-        watch = self._model
-        assert isinstance(watch, _Watch)
-        watch.kept = state["history"][:, self._hop :]
+        assert isinstance(self.model, _Watch)
+        self.model.kept = state["history"][:, self.spec.timing.every_frames :]
         return super().step(audio, style, noise, state)
 
 
-def row(folder: Path, hop: int, samples: F32, style: str | None) -> dict[str, float]:
-    """All figures of one hop.
-
-    Raises:
-        ModelError: the model has no windows.
-    """
-    opened = open_engine("onnx", folder)
-    if not isinstance(opened, WindowEngine):
-        raise ModelError(f"{folder} has no windows to hop: import a published model")
-    warm_up(opened)
+def row(opened: WindowEngine, hop: int, samples: F32, style: str | None) -> dict[str, float]:
+    """All figures of one hop."""
     watch = _Watch(opened)
     engine = _Kept(watch, opened.spec, hop)
     motion = animate(samples, engine, fps=_FPS, style=style, tail_s=0.0)
@@ -111,12 +103,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(argv)
     samples = read_audio(options.audio or demo_clip())
-    host = machine()
-    print(f"{host['cpu']}, {host['cores']} cores, {host['os']}, Python {host['python']}; 1 thread")
+    print(f"{machine_line()}; 1 thread")
     print("hop   behind the voice   of one core   windows apart   wrists m/s   jerk m/s3")
+    opened = open_engine("onnx", options.model)
+    if not isinstance(opened, WindowEngine):
+        raise ModelError(f"{options.model} has no windows to hop: import a published model")
+    warm_up(opened)
     rows = []
     for hop in HOPS:
-        found = row(options.model, hop, samples, options.style)
+        found = row(opened, hop, samples, options.style)
         rows.append(found)
         print(
             f"{hop:3d} {found['delay_s']:15.2f} s {100 * found['core_share']:11.0f} % "
@@ -124,9 +119,7 @@ def main(argv: list[str] | None = None) -> int:
             f"{found['jerk_m_s3']:11.0f}",
             flush=True,
         )
-    if options.json:
-        text = json.dumps({"machine": host, "rows": rows}, indent=2)
-        options.json.write_text(text + "\n", encoding="utf-8")
+    write_json(options.json, {"machine": machine(), "rows": rows})
     return 0
 
 

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 import soundfile
 
+from ha2g_live.benchmarks.interleaved import machine_line
 from ha2g_live.realtime.audio_file import demo_clip, read_audio
 from ha2g_live.realtime.errors import MissingExtra
 from ha2g_live.realtime.options import Parser
@@ -114,8 +115,7 @@ def table(report: dict[str, Any]) -> str:
     lines += ["".join(f"{row[name]:>16}" for name in columns) for row in report["minutes"]]
     for part in ("latency", "step", "lateness", "motion", "memory", "received"):
         lines.append(f"{part}: {report[part]}")
-    host = report["machine"]
-    lines.append(f"{host['cpu']}, {host['cores']} cores, {host['os']}, Python {host['python']}")
+    lines.append(machine_line(report["machine"]))
     return "\n".join(lines)
 
 

@@ -2,21 +2,18 @@
 
     python -m ha2g_live.benchmarks.stages [--json FILE]
 
-Calls of all candidates are interleaved, so that a machine that slows down slows all of them.
-Figures are medians and percentiles of one call; ratios are of medians.
+Calls of all candidates are interleaved. Figures are medians and percentiles of one call; ratios
+are of medians.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from ha2g_live.benchmarks.interleaved import Call, measure, ratios, show, write_json
 from ha2g_live.clients.encode import frame_bytes, frame_text
 from ha2g_live.clients.vmc import VmcEncoder
 from ha2g_live.engines import open_engine
@@ -33,7 +30,6 @@ from ha2g_live.realtime.stats import machine
 from ha2g_live.realtime.types import PoseChunk, PoseFrame
 
 CALLS = 2000
-Call = Callable[[], object]
 
 
 def engine_call(engine: Engine) -> Call:
@@ -137,32 +133,6 @@ RATIOS = (
 )
 
 
-def measure(calls: dict[str, Call], count: int) -> dict[str, Any]:
-    """Time ``count`` interleaved calls of each; microseconds."""
-    for call in calls.values():
-        for _ in range(20):
-            call()
-    taken_us = {name: np.empty(count) for name in calls}
-    for i in range(count):
-        for name, call in calls.items():
-            started = time.perf_counter_ns()
-            call()
-            taken_us[name][i] = (time.perf_counter_ns() - started) / 1e3
-        if i % (count // 20) == 0:
-            print(f"\r{100 * i // count:3d} %", end="", file=sys.stderr, flush=True)
-    print("\r     \r", end="", file=sys.stderr)
-    figures = {
-        name: dict(zip(("p50", "p95", "p99"), np.percentile(taken, (50, 95, 99)), strict=True))
-        for name, taken in taken_us.items()
-    }
-    ratios = {
-        f"{slow} / {fast}": figures[slow]["p50"] / figures[fast]["p50"]
-        for slow, fast in RATIOS
-        if slow in figures
-    }
-    return {"machine": machine(), "calls": count, "microseconds": figures, "ratios": ratios}
-
-
 def main(argv: list[str] | None = None) -> int:
     """Measure and print a table."""
     parser = Parser(
@@ -172,16 +142,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--calls", type=int, default=CALLS)
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(argv)
-    report = measure(stages(), max(20, options.calls))
-    host = report["machine"]
-    print(f"{host['cpu']}, {host['cores']} cores, {host['os']}, Python {host['python']}")
-    print(f"{'microseconds':<32}{'p50':>10}{'p95':>10}{'p99':>10}")
-    for name, row in report["microseconds"].items():
-        print(f"{name:<32}{row['p50']:>10.1f}{row['p95']:>10.1f}{row['p99']:>10.1f}")
-    for name, ratio in report["ratios"].items():
-        print(f"{name}: {ratio:.1f}")
-    if options.json:
-        options.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    count = max(20, options.calls)
+    figures = measure(stages(), count, unit_s=1e-6, warm_ups=20)
+    report = {
+        "machine": machine(),
+        "calls": count,
+        "microseconds": figures,
+        "ratios": ratios(figures, RATIOS),
+    }
+    show(report, "microseconds")
+    write_json(options.json, report)
     return 0
 
 

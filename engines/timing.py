@@ -58,14 +58,17 @@ class Timing:
         return first_sample // HOP_SAMPLES + self.columns
 
 
+SEEDS = ("start", "all")
+"""Which cached poses a window is given: its first four, as published, or all there are."""
+
+
 @dataclass(frozen=True, slots=True)
 class WindowSpec:
     """What a window model's file says of its windows.
 
     Attributes:
         skeleton: one of ``ted.NAMES``.
-        seed: which cached poses the model is given: "start" for the first four of the window, as
-            published, "all" for every pose there is.
+        seed: one of ``SEEDS``.
         noise: numbers of the style noise.
         hop_frames: pose frames from one window to the next; chosen when the model is opened.
     """
@@ -76,7 +79,7 @@ class WindowSpec:
     hop_frames: int = STRIDE_FRAMES
 
     def __post_init__(self) -> None:
-        if self.skeleton not in NAMES or self.seed not in ("start", "all"):
+        if self.skeleton not in NAMES or self.seed not in SEEDS:
             raise ValueError(f"unknown skeleton {self.skeleton!r} or seed {self.seed!r}")
 
     @property

@@ -50,6 +50,9 @@ class WindowEngine:
 
     A stream's state is ``history``: the 34 newest poses, as joined. Where windows were skipped, the
     last of them was held meanwhile, and the motion goes on from there.
+
+    Attributes:
+        model: what runs a window.
     """
 
     def __init__(self, model: WindowModel, spec: ModelSpec, hop_frames: int | None) -> None:
@@ -58,7 +61,7 @@ class WindowEngine:
             raise ConfigError(f"--hop must be in 1..{STRIDE_FRAMES} frames, got {hop}")
         assert spec.windows is not None
         windows = replace(spec.windows, hop_frames=hop)
-        self._model = model
+        self.model = model
         self._skeleton = skeleton(windows.skeleton)
         self._hop = hop
         self._given = SEED_FRAMES if windows.seed == "start" else WINDOW_FRAMES - hop
@@ -74,19 +77,35 @@ class WindowEngine:
     def step(self, audio: F32, style: F32, noise: F32, state: State) -> tuple[F32, State]:
         """One window; see ``engines.base.Engine``."""
         kept = state["history"][:, self._hop :]  # what was made for this window's frames
-        given = np.zeros_like(state["history"])
-        given[:, : self._given] = kept[:, : self._given]
-        known = np.zeros(given.shape[:2], dtype=np.float32)
-        known[:, : self._given] = 1.0
-        joined = join(kept, self._model.predict(audio, style, noise, given, known))
+        given, known = seeded(kept[:, : self._given])
+        joined = join(kept, self.model.predict(audio, style, noise, given, known))
         directions = self._skeleton.to_directions(joined[:, -self._spec.timing.frames :])
-        if len(self._skeleton.bones) != len(skeleton("ted_expressive").bones):
+        if self._skeleton.name == "ted_gesture":
             directions = to_expressive(directions)
         return directions, {"history": joined}
 
     def close(self) -> None:
         """Release the model."""
-        self._model.close()
+        self.model.close()
+
+
+def seeded(seed: F32) -> tuple[F32, F32]:
+    """(batch, n, D) poses at a window's start as a model takes them.
+
+    Returns:
+        (batch, 34, D) given poses and (batch, 34) flags, 1 where a pose is given.
+    """
+    given = np.zeros((len(seed), WINDOW_FRAMES, seed.shape[2]), dtype=np.float32)
+    given[:, : seed.shape[1]] = seed
+    known = np.zeros(given.shape[:2], dtype=np.float32)
+    known[:, : seed.shape[1]] = 1.0
+    return given, known
+
+
+def extended(joined: F32, window: F32) -> F32:
+    """(batch, n, D) poses of a long clip, and the window that begins with the last four of them."""
+    kept, border = joined[:, :-SEED_FRAMES], joined[:, -SEED_FRAMES:]
+    return np.concatenate((kept, join(border, window)), axis=1)
 
 
 def join(kept: F32, window: F32) -> F32:

@@ -102,6 +102,12 @@ def log_mel(samples: F32, state: LogMelState) -> tuple[F32, LogMelState]:
     return columns, replace(levels, tail=pending[count * HOP_SAMPLES :].copy())
 
 
+def decibels(columns: F32) -> F32:
+    """Columns as ``log_mel`` scales them to dB in -80..0, HA2G's own scale; louder is cut off."""
+    relative = (columns - 1.0) * (DYNAMIC_RANGE_DB / 2)
+    return np.asarray(np.clip(relative, -DYNAMIC_RANGE_DB, 0.0), dtype=np.float32)
+
+
 def silent_columns(count: int) -> F32:
     """(count, 128) columns of digital silence, for the time before a stream began."""
     return np.full((count, MEL_BANDS), -1.0, dtype=np.float32)
@@ -127,7 +133,7 @@ def _follow(frame: F32, state: LogMelState) -> LogMelState:
 
 
 def _column(frame: F32, level_db: float) -> F32:
-    window, bank = _tables()
+    window, bank = mel_tables()
     spectrum = np.fft.rfft(frame * window)
     power = spectrum.real**2 + spectrum.imag**2
     mel_db = 10.0 * np.log10(bank @ power + _SILENCE_POWER)
@@ -137,8 +143,8 @@ def _column(frame: F32, level_db: float) -> F32:
 
 
 @functools.cache
-def _tables() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """The Hann window (1024,) and the mel filters (128, 513)."""
+def mel_tables() -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """What turns samples into mel bands: the Hann window (1024,) and the mel filters (128, 513)."""
     window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SAMPLES) / FFT_SAMPLES)
     return window, mel_filters()
 

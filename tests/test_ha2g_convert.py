@@ -120,7 +120,21 @@ def test_command_prints_the_table(
 
 def test_a_pickled_object_is_refused_and_does_not_run(python: Path, tmp_path: Path) -> None:
     trace = tmp_path / "it_ran"
-    _one_record(python, tmp_path / "in", {"stowaway": str(trace)})
+    stowaway = f"""
+import lmdb, pyarrow, sys
+class Stowaway:
+    def __reduce__(self):
+        return open, ({str(trace)!r}, "w")
+context = pyarrow.SerializationContext()
+context.register_type(Stowaway, "stowaway", pickle=True)
+record = {{"vid": "video", "clips": [], "more": Stowaway()}}
+value = pyarrow.serialize(record, context=context).to_buffer()
+with lmdb.open(sys.argv[1]) as store, store.begin(write=True) as change:
+    change.put(b"0000000000", value)
+"""
+    folder = tmp_path / "in" / "train"
+    folder.mkdir(parents=True)
+    subprocess.run([str(python), "-W", "ignore", "-c", stowaway, str(folder)], check=True)
     with pytest.raises(legacy.LegacyError, match="pickled object") as caught:
         convert.convert_lmdb(tmp_path / "in", tmp_path / "out")
     assert "\n" not in str(caught.value)
@@ -132,8 +146,7 @@ def test_a_pickled_object_is_refused_and_does_not_run(python: Path, tmp_path: Pa
         "with lmdb.open(sys.argv[1], readonly=True, lock=False) as s, s.begin() as view:\n"
         "    pyarrow.deserialize(view.get(b'0000000000'), pyarrow.SerializationContext())\n"
     )
-    folder = str(tmp_path / "in" / "train")
-    subprocess.run([str(python), "-W", "ignore", "-c", code, folder], check=True)
+    subprocess.run([str(python), "-W", "ignore", "-c", code, str(folder)], check=True)
     assert trace.exists()
 
 

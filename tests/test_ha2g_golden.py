@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ha2g_live.engines import published
+from ha2g_live.engines import published, window
 from ha2g_live.engines.published import Draws, Ha2g, Ha2gConfig
 from ha2g_live.training import golden
 from ha2g_live.training.ha2g import losses
@@ -174,7 +174,7 @@ def test_the_seed_matters(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_the_cross_fade_matters(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(golden, "join", lambda kept, window: window)
+    monkeypatch.setattr(window, "join", lambda kept, following: following)
     assert failures(read(NETWORKS, "gesture/")) == {"joined"}
 
 

@@ -26,9 +26,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from ha2g_live.engines import window
 from ha2g_live.engines.published import Discriminator, Ha2g, Ha2gConfig
-from ha2g_live.engines.ted import NAMES, SEED_FRAMES, WINDOW_FRAMES, skeleton
-from ha2g_live.engines.window import join
+from ha2g_live.engines.ted import NAMES, SEED_FRAMES, skeleton
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.types import F32
@@ -130,21 +130,16 @@ def network_outputs(
         windows.append(found.poses[0].numpy())
         seed = windows[-1][-SEED_FRAMES:]
     yield "windows", np.stack(windows)
-    joined = windows[0]
-    for window in windows[1:]:
-        joined = np.concatenate(
-            (joined[:-SEED_FRAMES], join(joined[None, -SEED_FRAMES:], window[None])[0])
-        )
-    yield "joined", joined
+    joined = windows[0][None]
+    for following in windows[1:]:
+        joined = window.extended(joined, following[None])
+    yield "joined", joined[0]
 
 
 def seeded(seed: F32) -> tuple[Tensor, Tensor]:
     """(n, D) poses at a window's start as (1, 34, D) given poses and (1, 34) flags."""
-    given = torch.zeros(1, WINDOW_FRAMES, seed.shape[1])
-    given[0, : len(seed)] = torch.from_numpy(seed)
-    known = torch.zeros(1, WINDOW_FRAMES)
-    known[0, : len(seed)] = 1.0
-    return given, known
+    given, known = window.seeded(seed[None])
+    return torch.from_numpy(given), torch.from_numpy(known)
 
 
 def loss_outputs(arrays: Arrays) -> Iterator[tuple[str, npt.NDArray[Any]]]:

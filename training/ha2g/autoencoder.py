@@ -32,6 +32,7 @@ from tqdm import tqdm
 from ha2g_live.engines.ted import WINDOW_FRAMES
 from ha2g_live.realtime.errors import ConfigError, Ha2gError, ModelError
 from ha2g_live.realtime.types import F32
+from ha2g_live.training.ha2g.checkpoint import save_tensors
 from ha2g_live.training.ha2g.dataset import DataSet, Split
 from ha2g_live.training.ha2g.encoder import (
     STRIDE_OF_TAPS,
@@ -233,12 +234,8 @@ def own_autoencoder(
     config = config or AutoencoderConfig()
     network, _ = train_autoencoder(dataset, config, quiet)
     made_of["config"] = json.dumps(asdict(config))
-    unfinished = path.with_suffix(".part")
-    try:
-        torch.save({**made_of, "state": network.state_dict()}, unfinished)
-        unfinished.replace(path)
-    except (OSError, RuntimeError) as error:
-        raise Ha2gError(f"cannot write the autoencoder {path} ({error})") from error
+    values = {**made_of, "state": network.state_dict()}
+    save_tensors(path, values, "give an autoencoder with --autoencoder FILE")
     encoder = network.pose_encoder.eval()
     return Features(encoder, dataset.skeleton.name, source, imported=False)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ha2g_live.engines.published import Discriminator, Ha2g, Ha2gConfig
 from ha2g_live.engines.ted import skeleton
+from ha2g_live.engines.timing import SEEDS
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.training.ha2g.dataset import REFERENCES
 from ha2g_live.training.ha2g.parts import modules_of
@@ -23,7 +24,6 @@ from ha2g_live.training.ha2g.parts import modules_of
 FORMAT = "ha2g-live checkpoint"
 VERSION = 1
 FILE_NAME = "checkpoint.pt"
-SEEDS = ("start", "all")
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,20 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
             for part, module in modules.items()
         },
     }
-    path = Path(path)
+    save_tensors(Path(path), values, "make room or choose another place")
+
+
+def save_tensors(path: Path, values: dict[str, Any], advice: str) -> None:
+    """Write a file of torch; a crash while writing leaves the file that was there.
+
+    Args:
+        path: the file; its folder is made.
+        values: plain values and tensors.
+        advice: what the user can do where it cannot be written.
+
+    Raises:
+        Ha2gError: it cannot be written.
+    """
     unfinished = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -91,9 +104,7 @@ def save_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
         unfinished.unlink(missing_ok=True)
         reason = str(error).splitlines()[0]
-        raise Ha2gError(
-            f"{path} cannot be written ({reason}): make room or choose another place"
-        ) from error
+        raise Ha2gError(f"{path} cannot be written ({reason}): {advice}") from error
 
 
 def load_checkpoint(path: Path) -> Checkpoint:

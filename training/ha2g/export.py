@@ -18,8 +18,9 @@ from torch import Tensor, nn
 from ha2g_live.engines import open_engine
 from ha2g_live.engines.base import SPEC_KEY, ModelSpec
 from ha2g_live.engines.published import Ha2g
-from ha2g_live.engines.ted import WINDOW_FRAMES
+from ha2g_live.engines.ted import SEED_FRAMES, WINDOW_FRAMES
 from ha2g_live.engines.timing import WindowSpec
+from ha2g_live.engines.window import seeded
 from ha2g_live.realtime.errors import Ha2gError, MissingExtra
 from ha2g_live.realtime.features import DYNAMIC_RANGE_DB
 
@@ -127,9 +128,7 @@ def _example(spec: ModelSpec) -> dict[str, np.ndarray[tuple[int, ...], np.dtype[
     }
     example["audio"] = rng.uniform(-1, 1, shapes["audio"]).astype(np.float32)
     example["style"] = spec.style_vector(batch=2)
-    example["known"] = np.zeros(shapes["known"], dtype=np.float32)
-    example["known"][:, :4] = 1.0
-    example["given"] *= 0.3
+    example["given"], example["known"] = seeded(0.3 * example["given"][:, :SEED_FRAMES])
     return example
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from ha2g_live.engines.ted import SEED_FRAMES, STRIDE_FRAMES, WINDOW_COLUMNS, WINDOW_FRAMES
-from ha2g_live.engines.window import join
+from ha2g_live.engines.window import extended, seeded
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.types import F32
 from ha2g_live.training.ha2g.checkpoint import Checkpoint, load_checkpoint
@@ -68,11 +68,7 @@ class Generator:
             heard = _padded(spectrogram[:, column:], WINDOW_COLUMNS, SILENCE_DB)
             said = _padded(words[start:], WINDOW_FRAMES, 0)
             new = self._run(heard[None], said[None], speaker, seed)
-            if start:
-                kept, border = joined[:, :-SEED_FRAMES], joined[:, -SEED_FRAMES:]
-                joined = np.concatenate((kept, join(border, new)), axis=1)
-            else:
-                joined = new
+            joined = extended(joined, new) if start else new
             seed = new[:, -SEED_FRAMES:]
         return np.ascontiguousarray(joined[0, :frames])
 
@@ -81,11 +77,7 @@ class Generator:
         """(n, 128, 70), (n, 34), (n,) and (n, 4, dim) to (n, 34, dim)."""
         if not self.checkpoint.text:
             words = np.zeros_like(words)
-        given = np.zeros((len(seed), WINDOW_FRAMES, seed.shape[2]), dtype=np.float32)
-        given[:, : seed.shape[1]] = seed
-        known = np.zeros(given.shape[:2], dtype=np.float32)
-        known[:, : seed.shape[1]] = 1.0
-        arrays = (spectrogram, self.word_of[words], self.speaker_of[speakers], given, known)
+        arrays = (spectrogram, self.word_of[words], self.speaker_of[speakers], *seeded(seed))
         inputs = (torch.from_numpy(array).to(self.device) for array in arrays)
         found: F32 = self.checkpoint.network(*inputs).poses.cpu().numpy()
         return found

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from ha2g_live.engines import MODEL_FILE
 from ha2g_live.engines.ted import NAMES
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.options import Parser
@@ -30,7 +31,6 @@ from ha2g_live.training.ha2g.checkpoint import (
 from ha2g_live.training.ha2g.pickled import read_pickle
 from ha2g_live.training.ha2g.published import from_published
 
-MODEL_NAME = "model.onnx"
 ABOUT_NAME = "about.json"
 FORMAT = "ha2g-live model"
 VERSION = 1
@@ -116,8 +116,8 @@ def import_checkpoint(
             unfinished.mkdir(parents=True)
             save_checkpoint(unfinished / FILE_NAME, checkpoint)
             bar.update()
-            bar.set_description(f"writing and checking {MODEL_NAME}")
-            export_window_model(checkpoint, unfinished / MODEL_NAME, name)
+            bar.set_description(f"writing and checking {MODEL_FILE}")
+            export_window_model(checkpoint, unfinished / MODEL_FILE, name)
             about = _about(checkpoint, name, path)
             text = json.dumps(about, indent=1, ensure_ascii=False)
             (unfinished / ABOUT_NAME).write_text(text, encoding="utf-8")
@@ -199,7 +199,7 @@ def _table(made: Imported) -> str:
         "speakers": f"{len(checkpoint.speakers)} ({named}{more})",
         "words": str(len(checkpoint.words)),
         "parameters": f"{checkpoint.parameters / 1e6:.1f} M",
-        **{file: f"{made.sizes_mb[file]:.1f} MB" for file in (FILE_NAME, MODEL_NAME)},
+        **{file: f"{made.sizes_mb[file]:.1f} MB" for file in (FILE_NAME, MODEL_FILE)},
         **{f"note {i}": remark for i, remark in enumerate(made.remarks, 1)},
     }
     return "\n".join(f"{key:<16}{value}" for key, value in rows.items())

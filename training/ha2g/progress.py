@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ha2g_live.realtime.errors import Ha2gError, MissingExtra
-from ha2g_live.training.ha2g.step import TERMS
+from ha2g_live.training.ha2g.settings import TERMS
 
 COLUMNS = (
     *("epoch", "seconds", "batches", "total", *TERMS, "discriminator", "gradient"),

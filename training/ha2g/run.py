@@ -16,7 +16,7 @@ from ha2g_live.engines.published import Discriminator, Draws, Ha2g, Ha2gConfig
 from ha2g_live.engines.ted import SEED_FRAMES
 from ha2g_live.realtime.errors import ConfigError, Ha2gError
 from ha2g_live.training.ha2g.autoencoder import Features
-from ha2g_live.training.ha2g.checkpoint import Checkpoint, save_checkpoint
+from ha2g_live.training.ha2g.checkpoint import Checkpoint, save_checkpoint, save_tensors
 from ha2g_live.training.ha2g.dataset import DataSet, Int64
 from ha2g_live.training.ha2g.metrics import frechet_distance
 from ha2g_live.training.ha2g.parallel import Team, share_norms
@@ -262,15 +262,7 @@ class Trainer:
         """
         if self.rows[-1]["best"]:
             save_checkpoint(out / BEST, self.checkpoint())
-        unfinished = out / f"{LAST}.part"
-        try:
-            torch.save(self._state(), unfinished)
-            unfinished.replace(out / LAST)
-        except (OSError, RuntimeError) as error:  # torch says RuntimeError where the disk is full
-            raise Ha2gError(
-                f"{out / LAST} cannot be written ({str(error).splitlines()[0]}): make room and run "
-                "the same command again"
-            ) from error
+        save_tensors(out / LAST, self._state(), "make room and run the same command again")
         self.show(out)
 
     def show(self, out: Path) -> None:

@@ -11,6 +11,8 @@ from ha2g_live.realtime.errors import ConfigError
 
 _REGRESSION = {"ted_expressive": 250.0, "ted_gesture": 70.0}
 _BATCH = {"ted_expressive": 96, "ted_gesture": 256}
+TERMS = ("regression", "gan", "kl", "style", "contrast_high", "contrast_low", "physical")
+"""What the loss of the generator is made of; each has a setting of its name, its weight."""
 _FREE = ("epochs", "threads", "fgd_windows")
 """What may change from one start of a run to the next."""
 
@@ -63,7 +65,7 @@ class Settings:
             self._check(name, getattr(self, name) >= 0, "0 or more")
         for name in ("epochs", "hidden", "text_width", "autoencoder_steps"):
             self._check(name, getattr(self, name) >= 1, "1 or more")
-        for name in weights():
+        for name in TERMS:
             value = getattr(self, name)
             self._check(name, math.isfinite(value) and value >= 0.0, "0 or more")
         self._check("rate", 0.0 < self.rate < 1.0, "between 0 and 1")
@@ -83,7 +85,7 @@ class Settings:
 
     def weights_for(self, skeleton: str) -> dict[str, float]:
         """Signed weight of each term of the loss for a data set's skeleton."""
-        found = {name: float(getattr(self, name)) for name in weights()}
+        found = {name: float(getattr(self, name)) for name in TERMS}
         found["regression"] = self.regression or _REGRESSION[skeleton]
         found["contrast_low"] = -self.contrast_low
         return found
@@ -104,11 +106,6 @@ class Settings:
                     f"{where} was trained with {_flag(name)} {saved.get(name)}, not {value}: "
                     "use the same settings to go on, or another --out"
                 )
-
-
-def weights() -> tuple[str, ...]:
-    """Names of the settings that weigh a term of the loss."""
-    return ("regression", "gan", "kl", "style", "contrast_high", "contrast_low", "physical")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

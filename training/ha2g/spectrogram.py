@@ -8,7 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from ha2g_live.realtime.features import DYNAMIC_RANGE_DB, initial_log_mel, log_mel, mel_filters
+from ha2g_live.realtime.features import (
+    DYNAMIC_RANGE_DB,
+    decibels,
+    initial_log_mel,
+    log_mel,
+    mel_tables,
+)
 from ha2g_live.realtime.timebase import FFT_SAMPLES, HOP_SAMPLES
 from ha2g_live.realtime.types import F32
 
@@ -38,8 +44,7 @@ def clip_decibels(audio: F32) -> F32:
     columns = column_count(len(audio))
     padded = np.pad(audio.astype(np.float32, copy=False), (half, half + HOP_SAMPLES))
     frames = np.lib.stride_tricks.sliding_window_view(padded, FFT_SAMPLES)[::HOP_SAMPLES][:columns]
-    window = 0.5 - 0.5 * np.cos(2.0 * np.pi * np.arange(FFT_SAMPLES) / FFT_SAMPLES)
-    bank = mel_filters()
+    window, bank = mel_tables()
     mel = np.empty((len(bank), columns), dtype=np.float64)
     for first in range(0, columns, _COLUMNS_AT_ONCE):  # an hour of spectrum would fill the memory
         part = slice(first, first + _COLUMNS_AT_ONCE)
@@ -64,4 +69,4 @@ def stream_decibels(audio: F32, columns: int) -> F32:
     heard = np.zeros(columns * HOP_SAMPLES, dtype=np.float32)
     heard[: len(audio)] = audio[: len(heard)]
     scaled, _ = log_mel(heard, initial_log_mel())
-    return np.asarray(np.clip((scaled.T - 1.0) * (DYNAMIC_RANGE_DB / 2), SILENCE_DB, 0.0))
+    return decibels(scaled.T)

@@ -24,9 +24,8 @@ from ha2g_live.training.ha2g.losses import (
     style_divergence,
 )
 from ha2g_live.training.ha2g.parallel import Team
+from ha2g_live.training.ha2g.settings import TERMS
 
-TERMS = ("regression", "gan", "kl", "style", "contrast_high", "contrast_low", "physical")
-"""What the loss of the generator is made of. Terms are reported as they are, the total weighted."""
 _TEXT_TERMS = ("contrast_high", "contrast_low")
 LONGEST_SEED = WINDOW_FRAMES - 1
 
@@ -151,8 +150,8 @@ class Step:
             judged: whether the GAN term counts yet (not in the warm-up epochs).
 
         Returns:
-            The terms, averaged over the whole batch; "total" (weighted), "discriminator" where
-            it learnt, and "gradient", the norm of the generator's gradient.
+            The terms as they are, averaged over the whole batch; "total" (weighted),
+            "discriminator" where it learnt, and "gradient", the norm of the generator's gradient.
 
         Raises:
             TrainingError: a term or a gradient is not finite; the generator was not updated.

@@ -129,10 +129,11 @@ def _features(
         features = import_autoencoder(autoencoder, name, dim)
     else:
         config = AutoencoderConfig(steps=settings.autoencoder_steps)
+        if not team.leads:
+            team.wait()  # for the file that the first process writes
+        features = own_autoencoder(dataset, config, quiet=not team.leads)
         if team.leads:
-            own_autoencoder(dataset, config, quiet=not sys.stderr.isatty())
-        team.wait()
-        features = own_autoencoder(dataset, config, quiet=True)
+            team.wait()
     if team.leads:
         kind = "imported" if features.imported else "not comparable with published scores"
         say(f"FGD is measured with the autoencoder {features.source} ({kind})")

@@ -158,11 +158,7 @@ def _clips(record: Any, number: int) -> Any:
 
 
 def write(folder: str, source: BinaryIO) -> None:
-    """Write what arrives as records: "clip" messages, and "record" after the last clip of each.
-
-    A "record" may carry ``"stowaway": name of a file to make``, with which the record holds a
-    pickled object that makes the file when it is unpickled: for tests of the refusal.
-    """
+    """Write what arrives as records: "clip" messages, and "record" after the last clip of each."""
     import lmdb
     import pyarrow
 
@@ -176,11 +172,8 @@ def write(folder: str, source: BinaryIO) -> None:
                 vid = header["vid"]
                 clips.append(_published(header, arrays))
                 continue
-            record: dict[str, Any] = {"vid": vid, "clips": clips}
+            record = {"vid": vid, "clips": clips}
             context = pyarrow.SerializationContext()
-            if "stowaway" in header:
-                record["more"] = _Stowaway(header["stowaway"])
-                context.register_type(_Stowaway, "stowaway", pickle=True)
             value = pyarrow.serialize(record, context=context).to_buffer()
             while size < 4 * value.size + store.info()["last_pgno"] * store.stat()["psize"]:
                 size *= 2
@@ -207,14 +200,6 @@ def _published(header: dict[str, Any], arrays: dict[str, Any]) -> dict[str, Any]
     if "spectrogram" in arrays:
         clip["audio_feat"] = arrays["spectrogram"].astype(np.float16)
     return clip
-
-
-class _Stowaway:
-    def __init__(self, path: str) -> None:
-        self.path = path
-
-    def __reduce__(self) -> Any:
-        return open, (self.path, "w")
 
 
 def main() -> int:
