@@ -30,7 +30,7 @@ _TRAINING = {
     "train": "recipes",
     "export": "export",
     "dataset": "ha2g.convert",
-    "evaluate": "ha2g.evaluate",
+    "evaluate": "evaluate",
     "import": "ha2g.importer",
 }
 """Commands that the training package answers: the module of each."""

@@ -61,12 +61,12 @@ GESTURES = (
     ("BeatMidLf01", "left", 1.2),
     ("BeatMidBt01", "both", 1.5),
     ("OfferRt01", "right", 1.4),
-    ("StopForwardBt01", "both", 2.0),  # a family the planner does not use
+    ("StopForwardBt01", "both", 2.0),  # held out by its name
 )
 
 
 def write_data(folder: Path, seconds: float = 11.0) -> Path:
-    """Three speakers, three usable gestures and two idles below ``folder``."""
+    """Three speakers (erin is held out), gestures and two idles below ``folder``."""
     for name in ("gestures", "idle", "speech"):
         (folder / name).mkdir(parents=True)
     rows: list[dict[str, Any]] = []
@@ -82,7 +82,7 @@ def write_data(folder: Path, seconds: float = 11.0) -> Path:
 
     samples = read_audio(demo_clip())[: int(seconds * 16_000)]
     speech = []
-    for speaker in ("ann", "bob", "speaker3"):
+    for speaker in ("ann", "bob", "erin"):
         soundfile.write(folder / f"speech/{speaker}.wav", samples, 16_000)
         speech.append({"file": f"speech/{speaker}.wav", "duration_s": seconds, "speaker": speaker})
     _write_table(folder / "speech.csv", speech)

@@ -1,4 +1,4 @@
-"""Clips, prosody, planner and corpus: gestures follow the voice they are planned on."""
+"""Clips and corpus: streams are dealt, heard and stored as said, the same for the same seed."""
 
 from __future__ import annotations
 
@@ -8,22 +8,23 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ha2g_live.realtime.audio_file import demo_clip, read_audio
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION, bone_index, normalise
 from ha2g_live.realtime.timebase import columns_complete, samples_heard_at
-from ha2g_live.training.catalogue import Catalogue, family_of, load_catalogue, wrist_speed_m_s
+from ha2g_live.training import sound
+from ha2g_live.training.catalogue import held_out_clip, load_catalogue
 from ha2g_live.training.clips import directions_of, mirror
-from ha2g_live.training.corpus import (
-    build,
-    held_out,
-    make_audio,
+from ha2g_live.training.corpus import build, phrase_features
+from ha2g_live.training.dataset import Lanes, audio_of, load_corpus
+from ha2g_live.training.prosody import Peak, Prosody
+from ha2g_live.training.streams import (
+    SPLITS,
+    held_out_speaker,
+    make_sound,
     plan_streams,
     read_speech_table,
 )
-from ha2g_live.training.dataset import Lanes, audio_of, load_corpus
-from ha2g_live.training.planner import STYLES, plan
-from ha2g_live.training.prosody import analyse
+from ha2g_live.training.styles import STYLES
 from tests.small_data import write_clip, write_data
 
 FOREARM = bone_index("left_elbow", "left_wrist")
@@ -32,11 +33,6 @@ FOREARM = bone_index("left_elbow", "left_wrist")
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_data(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture(scope="module")
-def catalogue(data: Path) -> Catalogue:
-    return load_catalogue(data)
 
 
 @pytest.fixture(scope="module")
@@ -72,82 +68,6 @@ def test_a_file_that_is_no_clip(tmp_path: Path) -> None:
         directions_of(tmp_path / "other.npz")
 
 
-@pytest.mark.parametrize(
-    ("motion", "family"),
-    [
-        ("ChrBrad@Idle01_BeatLowLf02", "beat"),
-        ("ChrConnor@IdleStand01_BeatFlipRt01", "beatflip"),
-        ("ChrGarza@IdleStand01_NegateForwardLowBt01", "negateforward"),
-        ("ChrBrad@Idle01_InclusivityPosBt01", "inclusivitypos"),
-        ("ChrBrad@Idle01_ScratchHeadLf01", "scratch"),
-    ],
-)
-def test_family_is_read_from_the_name(motion: str, family: str) -> None:
-    assert family_of(motion) == family
-
-
-def test_catalogue_takes_what_belongs_in_talk(catalogue: Catalogue) -> None:
-    names = set(catalogue.names)
-    assert {"beat:set_idle01_beatmidlf01", "beat:set_idle01_beatmidlf01:mirror"} <= names
-    assert not any("stop" in name for name in names)  # a family that is not used
-    assert not any("chop" in name for name in names)  # placeholder times
-    assert catalogue.idle_count == 1
-    assert all(name.startswith("idle:") for name in catalogue.names[: catalogue.idle_count])
-    rng = np.random.default_rng(0)
-    drawn = {catalogue.clips[catalogue.draw(0.0, 1.0, rng)].hands for _ in range(20)}
-    assert drawn == {"left"}
-
-
-def test_prosody_of_real_speech() -> None:
-    samples = read_audio(demo_clip())
-    padded = np.concatenate((np.zeros(32_000, np.float32), samples, np.zeros(32_000, np.float32)))
-    prosody = analyse(padded)
-    assert 1.9 < prosody.phrases[0][0] < 3.0
-    assert prosody.phrases[-1][1] < len(padded) / 16_000 - 1.9
-    assert len(prosody.phrases) >= 3  # he pauses often
-    assert 8 <= len(prosody.peaks) <= 30
-    for peak in prosody.peaks:
-        assert any(start - 0.1 <= peak.time_s <= end + 0.1 for start, end in prosody.phrases)
-
-
-def test_prosody_of_silence() -> None:
-    assert analyse(np.zeros(32_000, np.float32)).phrases == ()
-
-
-@pytest.mark.parametrize("style", STYLES, ids=lambda style: style.name)
-def test_hands_follow_the_voice(style: object, catalogue: Catalogue) -> None:
-    chosen = next(s for s in STYLES if s is style)
-    silence = np.zeros(4 * 16_000, np.float32)
-    samples = np.concatenate((silence, read_audio(demo_clip()), silence))
-    frames = len(samples) * 15 // 16_000
-    planned = plan(analyse(samples), frames, chosen, catalogue, seed=1)
-    speed = wrist_speed_m_s(planned.directions, 15.0).mean(axis=1)
-    spoken = speed[4 * 15 : -4 * 15]
-    assert spoken.mean() > 5 * speed[15 : 4 * 15 - 5].mean()  # still before the first word
-    assert spoken.mean() > 5 * speed[-2 * 15 :].mean()  # and two seconds after the last
-    assert np.linalg.norm(planned.directions, axis=-1) == pytest.approx(1.0, abs=1e-4)
-    begins = planned.age == 0
-    assert planned.choice[0] < catalogue.idle_count
-    assert np.all(np.diff(planned.choice)[~begins[1:]] == 0)
-    assert np.all(planned.age[~begins] == planned.age[np.flatnonzero(~begins) - 1] + 1)
-
-
-def test_a_plan_looks_back_only(catalogue: Catalogue) -> None:
-    """Cutting the end of a recording changes no gesture that began before the cut."""
-    samples = read_audio(demo_clip())
-    full = analyse(samples)
-    cut_s = full.phrases[2][1] + 0.05
-    early = type(full)(
-        tuple(p for p in full.phrases if p[0] < cut_s),
-        tuple(p for p in full.peaks if p.time_s < cut_s),
-    )
-    frames = len(samples) * 15 // 16_000
-    one = plan(full, frames, STYLES[1], catalogue, seed=4)
-    other = plan(early, frames, STYLES[1], catalogue, seed=4)
-    until = int(cut_s * 15) - 2
-    np.testing.assert_array_equal(one.choice[:until], other.choice[:until])
-
-
 def test_corpus_is_the_same_for_the_same_seed(data: Path, corpus: Path, tmp_path: Path) -> None:
     build(data, tmp_path, hours=60 / 3600, seed=3, jobs=1)
     names = sorted(path.name for path in corpus.glob("*.npz"))
@@ -169,14 +89,36 @@ def test_building_goes_on_where_it_stopped(data: Path, corpus: Path, tmp_path: P
         assert files[0].stat().st_mtime_ns == kept
 
 
+def test_another_corpus_is_not_mixed_in(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "corpus.json").write_text("{}")
+    with pytest.raises(Ha2gError, match="holds another corpus"):
+        build(data, tmp_path, hours=60 / 3600, seed=3, jobs=1)
+
+
 def test_speakers_are_either_trained_on_or_held_out(data: Path) -> None:
     recordings = read_speech_table(data)
-    splits = plan_streams(recordings, hours=0.1, seed=0)
+    splits = plan_streams(recordings, hours=0.5, seed=0)
+    assert tuple(splits) == SPLITS
     speaker_of = {recording.path: recording.speaker for recording in recordings}
     for split, streams in splits.items():
+        assert streams
         for stream in streams:
+            assert stream.split == split
+            assert bool(stream.recordings) == (stream.kind == "speech")
             for path in stream.recordings:
-                assert held_out(speaker_of[path]) == (split == "held_out")
+                assert held_out_speaker(speaker_of[path]) == (split != "train")
+    kinds = {stream.kind for stream in splits["non_speech"]}
+    assert kinds == set(sound.KINDS)
+    assert {stream.style for stream in splits["train"]} == set(range(len(STYLES)))
+
+
+def test_clips_are_either_trained_on_or_held_out(data: Path) -> None:
+    trained, kept = load_catalogue(data), load_catalogue(data, held_out=True)
+    for catalogue, held_out in ((trained, False), (kept, True)):
+        units = catalogue.units[catalogue.first_gesture :]
+        assert units
+        for unit in units:
+            assert held_out_clip(unit.name.split("/")[0].removesuffix(":mirror")) == held_out
 
 
 def test_missing_tables_are_named(tmp_path: Path) -> None:
@@ -222,14 +164,47 @@ def test_corpus_file_says_what_it_is_made_of(corpus: Path) -> None:
 def test_the_planner_hears_the_voice_and_the_network_the_room(data: Path) -> None:
     recordings = read_speech_table(data)
     streams = plan_streams(recordings, hours=0.3, seed=0)["train"]
-    for stream in streams[:6]:
-        voice, heard = make_audio(stream)
+    for stream in streams[:4]:
+        voice, heard = make_sound(stream)
         assert len(voice) == len(heard)
+        assert np.abs(heard).max() <= 1.0
         silent = voice == 0.0
         assert silent.any()
         assert np.abs(heard[silent]).max() > 0.0
-        speech_db, noise_db = (
-            10 * np.log10(np.mean(x[mask] ** 2))
-            for x, mask in ((voice, np.abs(voice) > 0.01), (heard, silent[: len(heard)]))
-        )
-        assert speech_db > noise_db
+        assert np.abs(heard - voice).max() > 0.0
+
+
+def test_where_nobody_speaks_the_planner_hears_nothing(data: Path) -> None:
+    splits = plan_streams(read_speech_table(data), hours=0.1, seed=0)
+    music = next(s for s in splits["non_speech"] if s.kind == "music")
+    voice, heard = make_sound(music)
+    assert not voice.any()
+    assert np.abs(heard).max() > 0.01
+
+
+def test_held_out_streams_keep_their_sound(corpus: Path) -> None:
+    about = json.loads((corpus / "corpus.json").read_text())
+    for split in ("unheard", "held_out", "non_speech"):
+        for name in about["streams"][split]:
+            with np.load(corpus / f"{name}.npz") as file:
+                assert file["samples"].dtype == np.int16
+                assert len(file["samples"]) == len(file["voice"])
+                assert file["phrases"].shape[1] == 2
+                assert (len(file["phrases"]) > 0) == (split != "non_speech")
+                assert (str(file["kind"]) == "speech") == (split != "non_speech")
+                assert len(file["directions"]) == len(file["samples"]) * 15 // 16_000
+                if split == "non_speech":
+                    assert (file["choice"] < about["idle_count"]).all()
+
+
+def test_phrase_features_look_back_only() -> None:
+    level = np.linspace(0.0, 5.0, 400)
+    prosody = Prosody(((1.0, 2.0),), (Peak(1.5, 1.0),), level_db=level)
+    found = phrase_features(prosody, 60)
+    np.testing.assert_array_equal(found[:, 0], (np.arange(60) >= 15) & (np.arange(60) < 30))
+    assert not found[:22, 4].any()  # nothing of a peak before it was heard
+    assert found[23, 4] > found[29, 4] > 0.0
+    assert (np.diff(found[15:30, 1]) > 0).all()
+    assert (np.diff(found[30:, 2]) > 0).all()
+    later = Prosody(((1.0, 2.0), (3.0, 3.5)), (Peak(1.5, 1.0), Peak(3.2, 1.0)), level_db=level)
+    np.testing.assert_array_equal(phrase_features(later, 60)[:45], found[:45])

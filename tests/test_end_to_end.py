@@ -189,13 +189,13 @@ def test_hands_move_while_a_voice_speaks_into_the_microphone(tmp_path: Path) -> 
     assert spoken_m_s > 5 * silent_m_s
 
 
-@pytest.mark.parametrize("style", ["calm", "balanced", "lively", "presenter"])
+@pytest.mark.parametrize("style", ["natural", "calm", "lively", "shy"])
 def test_ten_minutes_of_speech_and_pauses_stay_human(style: str) -> None:
     """Run as fast as possible: hands move on speech, rest in silence, nothing drifts or freezes."""
     from ha2g_live.engines import open_engine
     from ha2g_live.realtime.limits import outside
     from ha2g_live.realtime.stepper import advance, initial_state
-    from ha2g_live.training.catalogue import wrist_speed_m_s
+    from ha2g_live.training.units import wrist_speed_m_s
 
     speech = read_audio(demo_clip())
     pause = np.zeros(9 * 16_000, np.float32)

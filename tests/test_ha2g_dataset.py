@@ -198,6 +198,9 @@ def test_writer_refuses_what_does_not_fit(tmp_path: Path, clips: list[Clip]) -> 
             writer.add("train", replace(clips[0], audio=np.zeros(0, np.float32)))
         with pytest.raises(ValueError, match="split"):
             writer.add("dev", clips[0])
+        other = np.zeros((128, 9), np.float32)
+        with pytest.raises(ValueError, match="spectrograms of shapes"):
+            writer.add("train", replace(clips[0], stream_spectrogram=other))
         writer.add("train", clips[0])
         writer.add("val", clips[1])
         with pytest.raises(ValueError, match="before those of other splits"):

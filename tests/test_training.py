@@ -14,6 +14,7 @@ from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.training import losses
 from ha2g_live.training.corpus import build
 from ha2g_live.training.export import export_checkpoint
+from ha2g_live.training.styles import STYLES
 from ha2g_live.training.trainer import TrainConfig, Trainer, load_checkpoint, train
 from tests.small_data import write_data
 
@@ -58,7 +59,8 @@ def test_training_learns_resumes_and_exports(corpus: Path, tmp_path: Path) -> No
     spec = export_checkpoint(run / "checkpoint.pt", out, "tiny", "1")
     engine = open_engine("onnx", out)
     assert engine.spec == spec
-    assert spec.styles == ("calm", "balanced", "lively", "presenter")
+    assert spec.styles == tuple(style.name for style in STYLES)
+    assert spec.usual_style == "natural"
     noise = np.zeros((1, spec.noise_size), np.float32)
     audio = np.full((1, 3, 128), -1.0, np.float32)
     directions, _ = engine.step(audio, spec.style_vector("calm"), noise, spec.initial_state())

@@ -39,24 +39,8 @@ _FACE_BONES = [
 ]
 
 
+_FIRST_FRAMES = 3
 _CLAVICLE_BONES = [bone_index("neck", "left_shoulder"), bone_index("neck", "right_shoulder")]
-
-
-@dataclass(frozen=True, slots=True)
-class ClipTimes:
-    """Phases of a gesture, seconds from the clip's start.
-
-    The hands leave rest at ``start_s``, are most of the way up at ``chain_s`` (where a gesture
-    that grows out of another one begins), prepared at ``ready_s``; the stroke has its emphasis
-    and its end, the hands are held until ``relax_s`` and then go back.
-    """
-
-    start_s: float
-    chain_s: float
-    ready_s: float
-    emphasis_s: float
-    stroke_end_s: float
-    relax_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +48,11 @@ class Clip:
     """A piece of motion.
 
     Attributes:
-        name: "beat_mid:brad_idle03_beatmidbt01" and the like; "idle:..." for rest.
-        family: what the motion is (beat, you, negate, ...); "idle" for rest.
+        name: set and motion, "brad_Idle03_BeatMidBt01".
+        family: what the motion is (``lexicon.family_of``); "" for rest.
         hands: "left", "right" or "both".
         fps: frames a second.
         directions: (frames, 42, 3) float32 unit vectors, HA2G axes.
-        times: phases of the gesture; None for rest.
     """
 
     name: str
@@ -77,7 +60,6 @@ class Clip:
     hands: str
     fps: float
     directions: F32
-    times: ClipTimes | None
 
     @property
     def duration_s(self) -> float:
@@ -94,9 +76,7 @@ class Clip:
     def mirrored(self) -> Clip:
         """Left and right exchanged."""
         hands = {"left": "right", "right": "left"}.get(self.hands, self.hands)
-        return Clip(
-            f"{self.name}:mirror", self.family, hands, self.fps, mirror(self.directions), self.times
-        )
+        return Clip(f"{self.name}:mirror", self.family, hands, self.fps, mirror(self.directions))
 
 
 def mirror(directions: F32) -> F32:
@@ -193,13 +173,17 @@ def _source_names(index: dict[str, int]) -> tuple[dict[str, str], str]:
     return names, "Head"
 
 
-def directions_of(path: Path, remove_yaw: bool = True) -> tuple[F32, float]:
+def directions_of(path: Path, idle: bool = False) -> tuple[F32, float]:
     """Read a clip file: (frames, 42, 3) directions in HA2G axes, and its frame rate.
 
     The face joints, which the clips do not have, are the points of our own rest pose turned with
-    the head; the head's own rest orientation is the clip's average. Skeletons differ in where
-    their neck and shoulders stand, which would make an avatar shrug: the lines from neck to
-    shoulder are turned so that the clip begins with ours.
+    the head. A gesture begins looking straight ahead; somebody who idles does so on average.
+    Skeletons differ in where their neck and shoulders stand, which would make an avatar shrug:
+    the lines from neck to shoulder are turned so that the clip begins with ours.
+
+    Args:
+        path: the file.
+        idle: whether it is somebody who idles.
 
     Raises:
         Ha2gError: the file is not a clip.
@@ -215,8 +199,10 @@ def directions_of(path: Path, remove_yaw: bool = True) -> tuple[F32, float]:
     except (KeyError, OSError, ValueError) as error:
         raise Ha2gError(f"{path} is not a gesture clip ({error!r})") from error
 
-    across = (found["left_shoulder"] - found["right_shoulder"]).mean(axis=0)
-    yaw = np.arctan2(across[2], across[0]) if remove_yaw else 0.0
+    across = found["left_shoulder"] - found["right_shoulder"]
+    ahead = slice(None) if idle else slice(0, _FIRST_FRAMES)
+    across = across[ahead].mean(axis=0)
+    yaw = float(np.arctan2(across[2], across[0]))
     joints = np.zeros((len(head_turn), len(JOINT_NAMES), 3))
     for ours, track in found.items():
         joints[:, JOINT_NAMES.index(ours)] = track
@@ -226,7 +212,7 @@ def directions_of(path: Path, remove_yaw: bool = True) -> tuple[F32, float]:
     directions = joint_directions(joints.astype(np.float32))
     for bone in _CLAVICLE_BONES:
         directions[:, bone] = _recentre(directions[:, bone], _rest_directions()[bone])
-    directions[:, _FACE_BONES] = _face(head_turn, yaw)
+    directions[:, _FACE_BONES] = _face(head_turn, ahead, yaw)
     return directions, fps
 
 
@@ -236,14 +222,14 @@ def _turn_y(points: F64, yaw_rad: float) -> F64:
     return np.stack((cos * x + sin * z, y, -sin * x + cos * z), axis=-1)
 
 
-def _face(head_turn: F64, yaw_rad: float) -> F32:
+def _face(head_turn: F64, ahead: slice, yaw_rad: float) -> F32:
     """(frames, 5, 3) face bone directions of a turning head.
 
-    Whatever axes the source gives its head bone, the head's turn away from its own average is the
-    same rotation of space, and that is what moves the mean face.
+    Whatever axes the source gives its head bone, the head's turn away from where it looks in the
+    frames ``ahead`` is the same rotation of space, and that is what moves the mean face.
     """
     signs = np.sign(np.sum(head_turn * head_turn[:1], axis=-1, keepdims=True))
-    average = (head_turn * np.where(signs == 0, 1, signs)).mean(axis=0)
+    average = (head_turn * np.where(signs == 0, 1, signs))[ahead].mean(axis=0)
     average /= np.linalg.norm(average)
     back = average * np.array([-1, -1, -1, 1])
     turn = multiply(head_turn, np.broadcast_to(back, head_turn.shape))
@@ -265,7 +251,7 @@ def _rest_directions() -> F32:
 
 def _recentre(track: F32, rest: F32) -> F32:
     """Turn all of (frames, 3) by what takes the track's beginning to ``rest``."""
-    begin = normalise(track[:3].mean(axis=0)).astype(float)
+    begin = normalise(track[:_FIRST_FRAMES].mean(axis=0)).astype(float)
     axis = np.cross(begin, rest)
     quat = np.append(axis, 1.0 + begin @ rest)  # the half-way quaternion of a swing
     turn = np.broadcast_to(quat / np.linalg.norm(quat), (len(track), 4))
@@ -273,9 +259,8 @@ def _recentre(track: F32, rest: F32) -> F32:
 
 
 def rest_pose(clips: list[Clip]) -> F32:
-    """(42, 3) average pose of the idle clips, made symmetrical."""
-    idle = [clip.directions.mean(axis=0) for clip in clips if clip.family == "idle"]
-    mean = normalise(np.mean(idle, axis=0))
+    """(42, 3) average pose of idle clips, made symmetrical."""
+    mean = normalise(np.mean([clip.directions.mean(axis=0) for clip in clips], axis=0))
     return normalise(mean + mirror(mean))
 
 

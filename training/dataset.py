@@ -33,6 +33,7 @@ class Stream:
         choice: (frames,) gesture being made.
         age: (frames,) frames since it was chosen.
         style: index of the style.
+        phrase: (frames, 5) where in its phrase each frame lies (``corpus.phrase_features``).
     """
 
     columns: npt.NDArray[np.float16]
@@ -40,6 +41,7 @@ class Stream:
     choice: npt.NDArray[np.int16]
     age: npt.NDArray[np.int32]
     style: int
+    phrase: npt.NDArray[np.float16]
 
     @property
     def steps(self) -> int:
@@ -58,6 +60,7 @@ class Batch:
         choice: gesture of the step; ``choice_before`` that of the step before, -1 for none.
         age: frames since the choice; ``age_before`` that of the step before.
         style: (lanes,) style index.
+        phrase: (lanes, frames, 5) where in its phrase each frame lies.
         restarted: (lanes,) lanes that begin a new stream here.
         first_seeds: (lanes, 4, 126) true seeds for lanes that begin in mid-stream, else zeros.
     """
@@ -70,12 +73,13 @@ class Batch:
     age: F32
     age_before: F32
     style: npt.NDArray[np.int64]
+    phrase: F32
     restarted: npt.NDArray[np.bool_]
     first_seeds: F32
 
 
 def load_corpus(folder: Path, split: str) -> tuple[list[Stream], dict[str, Any]]:
-    """All streams of ``train`` or ``held_out``, and what ``corpus.json`` says.
+    """All streams of a split, and what ``corpus.json`` says.
 
     Raises:
         Ha2gError: the folder holds no corpus.
@@ -96,6 +100,7 @@ def load_corpus(folder: Path, split: str) -> tuple[list[Stream], dict[str, Any]]
                     file["choice"],
                     file["age"],
                     int(file["style"]),
+                    file["phrase"],
                 )
             )
     return streams, about
@@ -144,7 +149,7 @@ class Lanes:
                 seeds[lane] = stream.poses[np.maximum(past, 0)]
             parts.append(self._part(stream, at))
             self._advance(lane)
-        audio, targets, choice, before, age, age_before = (
+        audio, targets, choice, before, age, age_before, phrase = (
             np.stack(arrays) for arrays in zip(*parts, strict=True)
         )
         return Batch(
@@ -156,6 +161,7 @@ class Lanes:
             age=age.astype(np.float32),
             age_before=age_before.astype(np.float32),
             style=style,
+            phrase=phrase,
             restarted=restarted,
             first_seeds=seeds,
         )
@@ -172,6 +178,7 @@ class Lanes:
             np.where(none, -1, stream.choice[before]),
             stream.age[steps],
             np.where(none, 0, stream.age[before]),
+            stream.phrase[steps].astype(np.float32),
         )
 
     def _advance(self, lane: int) -> None:

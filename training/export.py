@@ -27,7 +27,7 @@ from ha2g_live.realtime.types import F32
 from ha2g_live.training.trainer import load_checkpoint
 
 CARD_KEY = "model_card"
-DEFAULT_STYLE = "balanced"
+DEFAULT_STYLE = "natural"
 SETTLE_S = 4.0
 SHIFTS_RARER = 10.0
 """How much rarer weight shifts are at run time than in the corpus."""
@@ -42,21 +42,24 @@ ahead of the sound. Causal network after HA2G (Liu et al., CVPR 2022). {paramete
 trained for {steps} steps, exported {date}.
 
 Use: moving an avatar by a voice. It knows when a voice speaks and how strongly, not what it says:
-its gestures carry rhythm, not meaning. Styles: {styles}.
+its gestures carry rhythm, not meaning. It runs where the voice is; no sound leaves the machine.
+Styles: {styles}.
 
-Training data: no corpus of real people pairs speech and motion here. Recorded speech was combined
-with recorded gesture clips by a planner.
+Training data: pseudo-paired. No pair of speech and motion in it belongs together: recorded speech
+was combined with recorded gesture clips by a planner, by rules. The model can be no better than
+those; scores on held-out data say how well it learnt the planner, not how human it looks.
 - Speech: LibriSpeech, (c) 2014 Vassil Panayotov, CC BY 4.0. Asterisk core sounds (Russian),
-  CC BY 3.0. English and some Russian, read speech.
-- Gesture clips: SmartBody motion sets ChrBrad, ChrBrad2, ChrConnor, ChrGarza (LGPL-2.1). The clips
-  themselves are not part of this file.
+  CC BY 3.0. English and some Russian, read aloud; cut into streams and disturbed.
+- Gesture clips: SmartBody, motions of ChrBrad, ChrConnor and ChrGarza (LGPL-2.1, no separate
+  licence for the motions). The clips themselves are not part of this file.
 - Idle clips: Microsoft Rocketbox f_idle_neutral_01, MIT, (c) 2020 Microsoft. High Fidelity avatar
   idle, Apache-2.0.
 
 Weights: Apache-2.0.
 
-Limits: a first model. Few kinds of gesture, adult read speech, one body. It was not tested on
-singing, on several voices at once or on children's voices.
+Limits: few kinds of gesture, adult voices reading aloud, one body. It was not tested on
+spontaneous talk, singing, several voices at once or children's voices. It cannot tell whose voice
+it hears. More: docs/model-card.md, docs/evaluation.md.
 """
 
 

@@ -9,7 +9,6 @@ from ha2g_live.realtime.skeleton import LEVELS
 from ha2g_live.training.ha2g.losses import HUBER_BETA, huber
 
 REGRESSION_WEIGHT = 250.0
-GAN_WEIGHT = 5.0
 STYLE_WEIGHT = 0.05
 
 _LEVEL_DIMS = [[3 * bone + axis for bone in bones for axis in range(3)] for bones in LEVELS]

@@ -1,11 +1,10 @@
-"""Places gesture clips on speech: the choice of gesture at every pose frame, and the poses.
+"""Decides which movement begins when: speech in, events out.
 
-Everything a movement follows from has been *heard* by then, because a causal network has to learn
-it: the first sound of a phrase raises the hands, a prominent syllable lets the prepared stroke
-go, so that its emphasis lands ``STROKE_LAG_S`` after the syllable's peak, a stroke is held while
-the speech runs on, further peaks carry small beats, the next gesture grows out of the held one,
-and after a silence the hands go back to rest. *Which* gesture is drawn by chance: the network is
-told (``choice``), and learns how likely each is.
+Everything a movement follows from has been *heard* by then, or a causal network could not learn
+it: the first sound of a phrase raises the hands, while speech runs each movement waits for the
+next onset that is strong enough and begins with it, and after a silence the hands go back to rest.
+*Which* movement is drawn by chance; the network is told (``choice``), and learns how likely each
+is.
 """
 
 from __future__ import annotations
@@ -14,68 +13,27 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.ndimage import gaussian_filter1d
 
-from ha2g_live.realtime.skeleton import JOINT_NAMES, bone_index, normalise
+from ha2g_live.realtime.skeleton import joint_positions
 from ha2g_live.realtime.timebase import POSE_FPS
 from ha2g_live.realtime.types import F32
 from ha2g_live.training.catalogue import Catalogue
-from ha2g_live.training.clips import Clip, mirror
-from ha2g_live.training.prosody import Peak, Prosody
+from ha2g_live.training.chain import ARM_BONES, FINE, Event, poses
+from ha2g_live.training.clips import mirror
+from ha2g_live.training.prosody import FRAME_HZ, Prosody
+from ha2g_live.training.styles import STYLES, Style
+from ha2g_live.training.units import TAPS, WRISTS, Unit, share
 
-STROKE_LAG_S = 0.15
-_ONSET_LAG_S = (0.06, 0.12)  # from the first sound to the first movement
-_LONGEST_WAIT_S = 0.6
-_BLEND_S = 0.5
-_REST_BLEND_S = 1.0
-_SILENCE_BEFORE_REST_S = 0.5
-_CREEP = 0.12  # held hands are never quite still: speed of the clip during a hold
-_SOFTEN_FRAMES = 0.7
-_FOLLOW = 0.45  # how far the second hand follows a one-handed gesture
-_BEAT_S = 0.45
-_BEAT_RAD = 0.22
-_NOD_S = 0.5
-_NOD_RAD = 0.07
+SILENCE_BEFORE_REST_S = 0.6
+LEAD_S = 0.05
+"""An onset's time is that of its steepest rise: so long before, the rise can be heard."""
 
-_AXIS_X = 0
-_HEAD_BONES = [
-    bone_index("neck", "nose"),
-    bone_index("nose", "right_eye"),
-    bone_index("nose", "left_eye"),
-    bone_index("right_eye", "right_ear"),
-    bone_index("left_eye", "left_ear"),
-]
-
-
-@dataclass(frozen=True, slots=True)
-class Style:
-    """How a speaker gestures.
-
-    Attributes:
-        name: speaker style of the model.
-        gesture_s: typical seconds from one gesture's emphasis to the next gesture.
-        start: chance that the first sound of a phrase raises the hands at once.
-        size: size of the movements, 1 = as recorded.
-        both: weight of two-handed gestures against one-handed.
-        left: share of the left hand in one-handed gestures.
-        nod: size of the head's nods on peaks.
-    """
-
-    name: str
-    gesture_s: float
-    start: float
-    size: float
-    both: float
-    left: float
-    nod: float
-
-
-STYLES = (
-    Style("calm", gesture_s=1.6, start=0.7, size=0.8, both=0.5, left=0.4, nod=0.7),
-    Style("balanced", gesture_s=0.7, start=0.95, size=1.0, both=0.65, left=0.5, nod=1.0),
-    Style("lively", gesture_s=0.25, start=1.0, size=1.1, both=0.8, left=0.5, nod=1.4),
-    Style("presenter", gesture_s=0.6, start=1.0, size=1.05, both=0.45, left=0.2, nod=0.9),
-)
+_BEGIN_LAG_S = 0.03
+_IDLE_S = (4.0, 9.0)
+_CONTINUE = 0.7  # chance that a clip goes on with its next movement
+_RECENT = 4  # gestures that are not made again at once
+_EFFORT_DB = 8.0
+_NEAR_M, _FAR_M = 0.42, 0.15  # ways from which on a gesture is less likely to come next
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +41,7 @@ class Plan:
     """What the network learns from one recording.
 
     Attributes:
-        choice: (frames,) int16 gesture being made, an index of the catalogue.
+        choice: (frames,) int16 movement being made, a number of the catalogue.
         age: (frames,) int32 pose frames since it was chosen; 0 marks the choice.
         directions: (frames, 42, 3) float32.
     """
@@ -93,234 +51,171 @@ class Plan:
     directions: F32
 
 
-@dataclass(slots=True)
-class _Segment:
-    """One clip on the time line: wall seconds against clip seconds, piecewise linear."""
-
-    choice: int
-    start_s: float
-    wall_s: list[float]
-    clip_s: list[float]
-    over_s: float
-    blend_s: float
-    rest: bool
-
-
 def plan(prosody: Prosody, frames: int, style: Style, catalogue: Catalogue, seed: int) -> Plan:
-    """Gesture to a recording of ``frames`` pose frames (15 Hz)."""
-    rng = np.random.default_rng(seed)
-    segments, beats = _time_line(prosody, frames / POSE_FPS, style, catalogue, rng)
-    times_s = np.arange(frames) / POSE_FPS
+    """Gesture to a recording of ``frames`` pose frames (15 Hz).
+
+    Args:
+        prosody: the recording's.
+        frames: pose frames.
+        style: one of ``styles.STYLES``.
+        catalogue: what to choose from.
+        seed: of the choices.
+    """
+    made = events(prosody, frames, style, catalogue, np.random.default_rng(seed))
+    level = _level(prosody, frames * FINE)
+    directions = poses(
+        made, frames, style, catalogue.rest, catalogue.rests[STYLES.index(style)], level
+    )
     choice = np.zeros(frames, dtype=np.int16)
     age = np.zeros(frames, dtype=np.int32)
-    directions = np.zeros((frames, 42, 3), dtype=np.float32)
-    for segment in segments:
-        first = round(segment.start_s * POSE_FPS)
-        choice[first:] = segment.choice
-        age[first:] = np.arange(max(0, frames - first))
-        poses = _poses(segment, times_s[first:], style, catalogue)
-        share = _smooth((times_s[first:] - segment.start_s) / segment.blend_s)[:, None, None]
-        if first == 0:
-            share = np.ones_like(share)
-        directions[first:] = normalise((1 - share) * directions[first:] + share * poses)
-    # Clips are sped up, held and released at sharp corners of time; hands have mass.
-    directions = normalise(gaussian_filter1d(directions, _SOFTEN_FRAMES, axis=0, mode="nearest"))
-    _add_beats(directions, times_s, beats)
-    _add_nods(directions, times_s, prosody.peaks, style)
+    for event in made:
+        choice[event.frame :] = event.choice
+        age[event.frame :] = np.arange(frames - event.frame)
     return Plan(choice, age, directions)
 
 
-def _time_line(
-    prosody: Prosody,
-    duration_s: float,
-    style: Style,
-    catalogue: Catalogue,
-    rng: np.random.Generator,
-) -> tuple[list[_Segment], list[tuple[float, float]]]:
-    segments = [_idle(0.0, catalogue, rng)]
-    beats: list[tuple[float, float]] = []
-    for at, (start_s, end_s) in enumerate(prosody.phrases):
-        next_s = prosody.phrases[at + 1][0] if at + 1 < len(prosody.phrases) else duration_s
-        _idle_until(segments, start_s, catalogue, rng)
-        peaks = [p for p in prosody.peaks if start_s <= p.time_s <= end_s]
-        _phrase(segments, beats, peaks, start_s, end_s, style, catalogue, rng)
-        rest_s = end_s + _SILENCE_BEFORE_REST_S
-        if next_s > rest_s + 0.2 and not segments[-1].rest:
-            segments.append(
-                _idle(_frame_time(max(rest_s, segments[-1].start_s + 0.3)), catalogue, rng)
-            )
-    _idle_until(segments, duration_s, catalogue, rng)
-    return segments, beats
+def events(
+    prosody: Prosody, frames: int, style: Style, catalogue: Catalogue, rng: np.random.Generator
+) -> list[Event]:
+    """The movements of a recording in order of time, at most one a pose frame."""
+    chooser = _Chooser(style, catalogue, rng)
+    made = [chooser.idle(0)]
+    end_s = frames / POSE_FPS
+    for at, (start_s, stop_s) in enumerate(prosody.phrases):
+        next_s = prosody.phrases[at + 1][0] if at + 1 < len(prosody.phrases) else end_s
+        _wait(made, chooser, start_s)
+        _phrase(made, chooser, prosody, start_s, stop_s)
+        rest_frame = _frame(stop_s + SILENCE_BEFORE_REST_S)
+        if next_s > stop_s + SILENCE_BEFORE_REST_S + 0.1 and not made[-1].rests:
+            made.append(chooser.idle(max(rest_frame, made[-1].frame + 1)))
+    _wait(made, chooser, end_s)
+    return [event for event in made if event.frame < frames]
+
+
+def _wait(made: list[Event], chooser: _Chooser, until_s: float) -> None:
+    """Idle: now and then another way to stand, another glance."""
+    while made[-1].rests:
+        frame = made[-1].frame + _frame(chooser.rng.uniform(*_IDLE_S))
+        if frame >= _frame(until_s):
+            return
+        made.append(chooser.idle(frame))
 
 
 def _phrase(
-    segments: list[_Segment],
-    beats: list[tuple[float, float]],
-    peaks: list[Peak],
-    start_s: float,
-    end_s: float,
-    style: Style,
-    catalogue: Catalogue,
-    rng: np.random.Generator,
+    made: list[Event], chooser: _Chooser, prosody: Prosody, start_s: float, stop_s: float
 ) -> None:
-    """Gestures of one phrase, appended to the time line."""
-    free_s = start_s
-    if not segments[-1].rest:
-        free_s = max(free_s, segments[-1].over_s)
-    elif end_s - start_s > 0.5 and rng.random() < style.start:
-        trigger_s = start_s + rng.uniform(*_ONSET_LAG_S)
-        free_s = _gesture(segments, trigger_s, peaks, style, catalogue, rng)
-    pause_s = rng.exponential(style.gesture_s)
-    for peak in peaks:
-        if peak.time_s < free_s:
+    style, rng = chooser.style, chooser.rng
+    if made[-1].rests and rng.random() < style.start:
+        frame = _frame(start_s + _BEGIN_LAG_S)
+        if frame > made[-1].frame:
+            made.append(chooser.next(made[-1], frame, _effort(prosody, frame), False))
+    for onset in prosody.onsets:
+        if not start_s - 0.05 <= onset.time_s <= stop_s or onset.strength < style.accent:
             continue
-        if peak.time_s >= free_s + pause_s and end_s - peak.time_s > 0.4:
-            trigger_s = peak.time_s + rng.uniform(*_ONSET_LAG_S)
-            free_s = _gesture(segments, trigger_s, peaks, style, catalogue, rng)
-            pause_s = rng.exponential(style.gesture_s)
-        elif not segments[-1].rest:
-            size = _BEAT_RAD * style.size * float(np.clip(1.0 + 0.4 * peak.strength, 0.5, 2.0))
-            beats.append((peak.time_s + STROKE_LAG_S, size))
-
-
-def _gesture(
-    segments: list[_Segment],
-    trigger_s: float,
-    peaks: list[Peak],
-    style: Style,
-    catalogue: Catalogue,
-    rng: np.random.Generator,
-) -> float:
-    """Append a gesture; returns when its stroke is over."""
-    trigger_s = _frame_time(max(trigger_s, segments[-1].start_s + 0.2))
-    choice = catalogue.draw(style.both, style.left, rng)
-    times = catalogue.clips[choice].times
-    assert times is not None
-    begin = times.start_s if segments[-1].rest else times.chain_s
-    flick_s = times.emphasis_s - times.ready_s
-    prepared_s = trigger_s + float(np.clip(times.ready_s - begin, 0.45, 0.75))
-    emphasis_s = prepared_s + flick_s
-    for peak in peaks:
-        if 0.0 <= peak.time_s + STROKE_LAG_S - emphasis_s <= _LONGEST_WAIT_S:
-            emphasis_s = peak.time_s + STROKE_LAG_S
-            break
-    over_s = emphasis_s + float(np.clip(times.stroke_end_s - times.emphasis_s, 0.2, 0.6))
-    hold_s = (times.relax_s - times.stroke_end_s) / _CREEP
-    # Between prepared and the flick the hands wait, prepared, for the peak.
-    wall = [trigger_s, prepared_s, emphasis_s - flick_s, emphasis_s, over_s, over_s + hold_s]
-    clip = [
-        begin,
-        times.ready_s,
-        times.ready_s,
-        times.emphasis_s,
-        times.stroke_end_s,
-        times.relax_s,
-    ]
-    segments.append(_Segment(choice, trigger_s, wall, clip, over_s, _BLEND_S, rest=False))
-    return over_s
-
-
-def _idle(start_s: float, catalogue: Catalogue, rng: np.random.Generator) -> _Segment:
-    choice = catalogue.draw_idle(rng)
-    length_s = catalogue.clips[choice].duration_s
-    over_s = start_s + length_s
-    return _Segment(
-        choice, start_s, [start_s, over_s], [0.0, length_s], over_s, _REST_BLEND_S, rest=True
-    )
-
-
-def _idle_until(
-    segments: list[_Segment], end_s: float, catalogue: Catalogue, rng: np.random.Generator
-) -> None:
-    """While at rest, another idle clip follows shortly before the last one ends."""
-    while segments[-1].rest and segments[-1].over_s - _REST_BLEND_S < end_s:
-        start_s = _frame_time(segments[-1].over_s - _REST_BLEND_S)
-        segments.append(_idle(start_s, catalogue, rng))
-
-
-def _poses(
-    segment: _Segment, times_s: npt.NDArray[np.float64], style: Style, catalogue: Catalogue
-) -> F32:
-    clip = catalogue.clips[segment.choice]
-    poses = clip.at(np.interp(times_s, segment.wall_s, segment.clip_s))
-    if segment.rest:
-        return poses
-    if clip.hands != "both":
-        poses = _let_other_follow(poses, clip)
-    return normalise(catalogue.rest + style.size * (poses - catalogue.rest))
-
-
-def _let_other_follow(poses: F32, clip: Clip) -> F32:
-    other = "right_" if clip.hands == "left" else "left_"
-    bones = _ARM_BONES[other]
-    followed = np.array(poses)
-    followed[:, bones] = normalise(
-        (1 - _FOLLOW) * poses[:, bones] + _FOLLOW * mirror(poses)[:, bones]
-    )
-    return followed
-
-
-def _arm_bones(side: str) -> list[int]:
-    from ha2g_live.realtime.skeleton import BONES
-
-    names = [JOINT_NAMES[child] for _, child in BONES]
-    return [
-        i
-        for i, name in enumerate(names)
-        if name.startswith(side) and not name.endswith(("shoulder", "eye", "ear"))
-    ]
-
-
-_ARM_BONES = {side: _arm_bones(side) for side in ("left_", "right_")}
-_FOREARM_BONES = [
-    bone
-    for side in ("left_", "right_")
-    for bone in _ARM_BONES[side]
-    if bone != bone_index(f"{side}shoulder", f"{side}elbow")
-]
-
-
-def _add_beats(
-    directions: F32, times_s: npt.NDArray[np.float64], beats: list[tuple[float, float]]
-) -> None:
-    """Small flicks of both forearms, down and back, for peaks that carry no gesture."""
-    angle = np.zeros(len(times_s))
-    for at_s, size in beats:
-        phase = (times_s - at_s) / _BEAT_S + 0.5
-        inside = (phase > 0) & (phase < 1)
-        # Up a little before the beat, down on it, and back: one sine, strongest in its middle.
-        angle[inside] += (
-            size * np.sin(np.pi * phase[inside]) ** 2 * np.cos(2 * np.pi * phase[inside])
+        frame = _frame(onset.time_s - LEAD_S)
+        if frame < made[-1].frame + _gap_frames(made[-1], style):
+            continue
+        begins_anew = any(
+            made[-1].frame / POSE_FPS < reset <= onset.time_s for reset in prosody.resets
         )
-    directions[:, _FOREARM_BONES] = _pitch(directions[:, _FOREARM_BONES], angle)
+        made.append(chooser.next(made[-1], frame, _effort(prosody, frame), begins_anew))
 
 
-def _add_nods(
-    directions: F32, times_s: npt.NDArray[np.float64], peaks: tuple[Peak, ...], style: Style
-) -> None:
-    angle = np.zeros(len(times_s))
-    for peak in peaks:
-        size = _NOD_RAD * style.nod * float(np.clip(0.7 + 0.4 * peak.strength, 0.1, 1.6))
-        phase = (times_s - peak.time_s - STROKE_LAG_S) / _NOD_S + 0.5
-        inside = (phase > 0) & (phase < 1)
-        angle[inside] -= size * np.sin(np.pi * phase[inside]) ** 2
-    directions[:, _HEAD_BONES] = _pitch(directions[:, _HEAD_BONES], angle)
+def _gap_frames(event: Event, style: Style) -> int:
+    """Pose frames before the next movement may begin: each has its own length."""
+    if event.rests:
+        return _frame(0.5 + style.gap_s)
+    own_s = style.gap_s * (0.7 + 0.6 * share(event.unit.name, "gap"))
+    return max(4, _frame(own_s))
 
 
-def _pitch(directions: F32, angle_rad: npt.NDArray[np.float64]) -> F32:
-    """Turn (frames, bones, 3) about the left-right axis; positive lifts what points forward."""
-    cos, sin = np.cos(angle_rad)[:, None], np.sin(angle_rad)[:, None]
-    y, z = directions[..., 1], directions[..., 2]
-    turned = (directions[..., _AXIS_X], cos * y + sin * z, cos * z - sin * y)
-    return np.asarray(np.stack(turned, axis=-1), dtype=np.float32)
+def _effort(prosody: Prosody, frame: int) -> float:
+    """-1 to 1: how much over its mean the voice has just been."""
+    level = prosody.level_db
+    if not len(level):
+        return 0.0
+    now = level[min(round(frame / POSE_FPS * FRAME_HZ), len(level) - 1)]
+    return float(np.tanh(now / _EFFORT_DB))
 
 
-def _smooth(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Minimum-jerk rise from 0 to 1."""
-    x = np.clip(share, 0.0, 1.0)
-    return np.asarray(x**3 * (10.0 - 15.0 * x + 6.0 * x**2))
+class _Chooser:
+    """Draws units by a style's odds, and does not repeat itself at once."""
+
+    def __init__(self, style: Style, catalogue: Catalogue, rng: np.random.Generator) -> None:
+        self.style = style
+        self.rng = rng
+        self._catalogue = catalogue
+        self._odds = catalogue.odds(style)
+        self._raises = np.array([unit.raises for unit in catalogue.units])
+        self._number = {unit.name: i for i, unit in enumerate(catalogue.units)}
+        self._clips = np.array([_gesture(unit.name) for unit in catalogue.units])
+        self._places = np.stack([_place(unit) for unit in catalogue.units])
+        self._place = self._places[0]
+        self._recent: list[str] = []
+
+    def idle(self, frame: int) -> Event:
+        """A way to rest."""
+        weights = self._catalogue.weights[: self._catalogue.idle_count]
+        choice = int(self.rng.choice(len(weights), p=weights / weights.sum()))
+        return Event(frame, choice, self._catalogue.units[choice])
+
+    def next(self, before: Event, frame: int, effort: float, begins_anew: bool) -> Event:
+        """The movement after another: its clip goes on, a small beat, or another gesture."""
+        units = self._catalogue.units
+        follows = before.unit.follows
+        if follows and not begins_anew and self.rng.random() < _CONTINUE:
+            choice = self._number[follows]
+        elif not before.rests and not begins_anew and self.rng.random() < self.style.tap:
+            choice = self._catalogue.idle_count + int(self.rng.choice(len(TAPS), p=self._taps()))
+        else:
+            fits = self._odds * ~np.isin(self._clips, self._recent)
+            if before.rests:
+                fits = fits * self._raises
+            else:
+                way_m = np.linalg.norm(self._places - self._place_of(before), axis=-1).max(axis=1)
+                fits = fits * np.exp(-((np.maximum(way_m - _NEAR_M, 0.0) / _FAR_M) ** 2))
+            if fits.sum() <= 0:  # a catalogue of a few gestures
+                fits = self._odds * self._raises if before.rests else self._odds
+            choice = int(self.rng.choice(len(fits), p=fits / fits.sum()))
+            self._recent = [*self._recent, self._clips[choice]][-_RECENT:]
+        return Event(frame, choice, units[choice], effort)
+
+    def _place_of(self, event: Event) -> F32:
+        """(2, 3) where the wrists are held; a small beat leaves them where they were."""
+        if event.unit.clip is not None:
+            self._place = self._places[event.choice]
+        return self._place
+
+    def _taps(self) -> npt.NDArray[np.float64]:
+        both, left = self.style.both, self.style.left
+        return np.array([both, (1 - both) * left, (1 - both) * (1 - left)])
 
 
-def _frame_time(time_s: float) -> float:
-    """The next pose frame's time: choices are made on pose frames."""
-    return float(np.ceil(time_s * POSE_FPS - 1e-6) / POSE_FPS)
+def _place(unit: Unit) -> F32:
+    """(2, 3) where the wrists are at the end of a unit."""
+    if unit.clip is None:
+        return np.zeros((2, 3), dtype=np.float32)
+    poses = unit.clip.at([unit.end_s])
+    if unit.hands != "both":  # the other hand follows
+        other = "right" if unit.hands == "left" else "left"
+        poses[:, ARM_BONES[other]] = mirror(poses)[:, ARM_BONES[other]]
+    wrists: F32 = joint_positions(poses)[0, WRISTS]
+    return wrists
+
+
+def _gesture(name: str) -> str:
+    """The clip of a unit, whichever side and movement."""
+    return name.split("/", maxsplit=1)[0].removesuffix(":mirror")
+
+
+def _level(prosody: Prosody, count: int) -> npt.NDArray[np.float64]:
+    """Level of the voice at each fine pose."""
+    if not len(prosody.level_db):
+        return np.zeros(count)
+    at = np.arange(count) * FRAME_HZ / (POSE_FPS * FINE)
+    return np.interp(at, np.arange(len(prosody.level_db)), prosody.level_db)
+
+
+def _frame(time_s: float) -> int:
+    """The next pose frame: choices are made on pose frames."""
+    return max(0, int(np.ceil(time_s * POSE_FPS - 1e-6)))

@@ -5,11 +5,12 @@ Offline, on recordings (the live network hears mel columns only). Frames are 10 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from scipy.signal import lfilter
 
 from ha2g_live.realtime.errors import MissingExtra
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
@@ -25,6 +26,9 @@ _CLOSE_GAP_S = 0.25
 _DROP_BURST_S = 0.12
 _PEAK_SPACING_S = 0.30
 _PEAK_RISE_DB = 3.0
+_RESET_SEMITONES = 3.0
+_FAST = float(np.exp(-1 / (0.08 * FRAME_HZ)))
+_SLOW = 1 / (2.0 * FRAME_HZ)
 
 F64 = npt.NDArray[np.float64]
 
@@ -50,10 +54,17 @@ class Prosody:
         phrases: (start, end) in seconds of each stretch of speech between pauses of a quarter
             of a second or more.
         peaks: prominent syllables in order of time.
+        onsets: acoustic onsets inside speech, syllables mostly, in order of time.
+        resets: seconds at which the pitch begins anew inside a phrase, without a pause.
+        level_db: 100 a second, level over the running mean of the voice, both as heard by then;
+            zero in silence.
     """
 
     phrases: tuple[tuple[float, float], ...]
     peaks: tuple[Peak, ...]
+    onsets: tuple[Peak, ...] = ()
+    resets: tuple[float, ...] = ()
+    level_db: F64 = field(default_factory=lambda: np.zeros(0))
 
 
 def analyse(samples: F32) -> Prosody:
@@ -71,7 +82,58 @@ def analyse(samples: F32) -> Prosody:
         return Prosody((), ())
     edges = np.flatnonzero(np.diff(np.concatenate(([0], voice.astype(np.int8), [0]))))
     phrases = tuple((start / FRAME_HZ, end / FRAME_HZ) for start, end in edges.reshape(-1, 2))
-    return Prosody(phrases, _peaks(energy_db, voice, _pitch(samples, len(energy_db))))
+    pitch = _pitch(samples, len(energy_db))
+    return Prosody(
+        phrases,
+        _peaks(energy_db, voice, pitch),
+        _onsets(samples, voice),
+        _resets(pitch, voice),
+        _level_db(energy_db, voice),
+    )
+
+
+def _onsets(samples: F32, voice: npt.NDArray[np.bool_]) -> tuple[Peak, ...]:
+    """Onsets with their strength in standard deviations of the recording's."""
+    import librosa
+
+    strength = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=_HOP)
+    found = librosa.onset.onset_detect(
+        onset_envelope=strength, sr=SAMPLE_RATE_HZ, hop_length=_HOP, units="frames"
+    )
+    found = found[voice[np.minimum(found, len(voice) - 1)]]
+    if not len(found):
+        return ()
+    scores = _z(strength[found].astype(float))
+    return tuple(Peak(int(f) / FRAME_HZ, float(s)) for f, s in zip(found, scores, strict=True))
+
+
+def _resets(pitch: F64, voice: npt.NDArray[np.bool_]) -> tuple[float, ...]:
+    """Where the pitch of half a second lies clearly over that of the half second before."""
+    voiced = np.where(voice & (np.abs(pitch) > 1e-6), pitch, np.nan)
+    half = FRAME_HZ // 2
+    step = FRAME_HZ // 10
+    found: list[float] = []
+    for at in range(half, len(pitch) - half, step):
+        before, after = voiced[at - half : at], voiced[at : at + half]
+        if min(np.isfinite(before).sum(), np.isfinite(after).sum()) < half // 2:
+            continue
+        rise = np.nanmedian(after) - np.nanmedian(before)
+        if rise >= _RESET_SEMITONES and (not found or at / FRAME_HZ - found[-1] > 1.0):
+            found.append(at / FRAME_HZ)
+    return tuple(found)
+
+
+def _level_db(energy_db: F64, voice: npt.NDArray[np.bool_]) -> F64:
+    """Level of the last tenth of a second over that of the last seconds of speech."""
+    fast = lfilter([1 - _FAST], [1, -_FAST], np.maximum(energy_db, -70.0))
+    slow = np.empty_like(fast)
+    mean = float(np.median(energy_db[voice]))
+    for at, (now, speaks) in enumerate(zip(energy_db.tolist(), voice.tolist(), strict=True)):
+        if speaks:
+            mean += (now - mean) * _SLOW
+        slow[at] = mean
+    held = lfilter([1 - _FAST], [1, -_FAST], voice.astype(float))
+    return np.asarray(held * np.clip(fast - slow, -12.0, 12.0))
 
 
 def _energy_db(samples: F32) -> F64:

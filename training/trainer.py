@@ -23,14 +23,14 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from ha2g_live.engines.network import LiveNetwork, NetworkConfig
-from ha2g_live.engines.published import Discriminator
-from ha2g_live.engines.ted import WINDOW_FRAMES
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.options import Parser
-from ha2g_live.realtime.skeleton import POSE_DIM
+from ha2g_live.training.contrast import PhraseEncoder, contrast
+from ha2g_live.training.corpus import PHRASE_FEATURES
 from ha2g_live.training.dataset import Batch, Lanes, load_corpus
 from ha2g_live.training.ha2g.losses import huber, style_divergence
-from ha2g_live.training.losses import GAN_WEIGHT, REGRESSION_WEIGHT, STYLE_WEIGHT, level_loss
+from ha2g_live.training.judge import JUDGE_FRAMES, Judge, feature_distance, judge_loss
+from ha2g_live.training.losses import REGRESSION_WEIGHT, STYLE_WEIGHT, level_loss
 
 CHECKPOINT = "checkpoint.pt"
 
@@ -48,7 +48,10 @@ class TrainConfig:
         seed_noise: standard deviation of noise on the seeds.
         motion_weight: weight of the distance of velocities, in units of the regression weight.
         choice_weight: weight of the choice head's cross entropy.
-        gan_after: step from which the discriminator counts.
+        gan_after: step from which the judge counts.
+        gan_weight: weight of the judge's verdict.
+        match_weight: weight of feature matching.
+        contrast_weight: weight of the contrast of sound and phrase.
         style_every: steps between two uses of the style divergence.
         average: decay of the running average of weights, which is what is exported.
         seed: seed of everything drawn.
@@ -63,7 +66,10 @@ class TrainConfig:
     seed_noise: float = 0.01
     motion_weight: float = 2.0
     choice_weight: float = 3.0
-    gan_after: int = 2500
+    gan_after: int = 1500
+    gan_weight: float = 0.02
+    match_weight: float = 0.5
+    contrast_weight: float = 0.1
     style_every: int = 8
     average: float = 0.998
     seed: int = 0
@@ -82,13 +88,15 @@ class Trainer:
         self.network = LiveNetwork(self.sizes)
         self.average = LiveNetwork(self.sizes)
         self.average.load_state_dict(self.network.state_dict())
-        self.discriminator = Discriminator(POSE_DIM)
+        self.judge = Judge()
+        self.phrases = PhraseEncoder(PHRASE_FEATURES)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=config.rate, betas=(0.9, 0.99), weight_decay=1e-4
+            [*self.network.parameters(), *self.phrases.parameters()],
+            lr=config.rate,
+            betas=(0.9, 0.99),
+            weight_decay=1e-4,
         )
-        self.judge_optimiser = torch.optim.Adam(
-            self.discriminator.parameters(), lr=5e-4, betas=(0.5, 0.999)
-        )
+        self.judge_optimiser = torch.optim.Adam(self.judge.parameters(), lr=4e-4, betas=(0.5, 0.99))
         self.rng = np.random.default_rng(config.seed)
         self.lanes = Lanes(streams, config.lanes, config.frames, self.rng)
         self.state = {
@@ -131,7 +139,7 @@ class Trainer:
         return report
 
     def _judging(self) -> bool:
-        # The discriminator learns for a while before the network listens to it.
+        # The judge learns for a while before the network listens to it.
         return self.step_number >= self.config.gan_after - 300 and self.step_number % 2 == 0
 
     def _begin_streams(self, batch: Batch) -> None:
@@ -166,9 +174,11 @@ class Trainer:
             "motion": (REGRESSION_WEIGHT * config.motion_weight, motion),
             "choice": (config.choice_weight, choice_loss),
         }
+        low, _, high = heard.chunk(3, dim=-1)
+        embedded = self.phrases(torch.from_numpy(batch.phrase))
+        losses["contrast"] = (config.contrast_weight, contrast(low, high, embedded))
         if self.step_number >= config.gan_after and self._judging():
-            verdict = self.discriminator.logit(self._window(emitted))
-            losses["gan"] = (GAN_WEIGHT / 10, functional.softplus(-verdict.float()).mean())
+            losses |= self._verdict(emitted, targets[:, :, 0])
         if self.step_number % config.style_every == 0 and self.step_number > config.own_after:
             losses["style"] = (STYLE_WEIGHT, self._style_loss(blends, style, choice, age, emitted))
         return losses, emitted
@@ -239,17 +249,26 @@ class Trainer:
         z, other_z = network.style_embedding(style), network.style_embedding(other)
         return style_divergence(emitted, torch.stack(poses, dim=1), z, other_z) / emitted.shape[1]
 
-    def _window(self, poses: Tensor) -> Tensor:
-        start = int(self.rng.integers(0, poses.shape[1] - WINDOW_FRAMES + 1))
-        return poses[:, start : start + WINDOW_FRAMES]
+    def _verdict(self, emitted: Tensor, targets: Tensor) -> dict[str, tuple[float, Tensor]]:
+        """What the judge says of a stretch, and how far what it sees is from the target."""
+        self.judge.requires_grad_(False)
+        made, real = self._stretch(emitted, targets)
+        score, features = self.judge(made)
+        _, wanted = self.judge(real)
+        self.judge.requires_grad_(True)
+        return {
+            "gan": (self.config.gan_weight, -score.float().mean()),
+            "match": (self.config.match_weight, feature_distance(wanted, features)),
+        }
+
+    def _stretch(self, *poses: Tensor) -> tuple[Tensor, ...]:
+        frames = min(JUDGE_FRAMES, poses[0].shape[1])
+        start = int(self.rng.integers(0, poses[0].shape[1] - frames + 1))
+        return tuple(part[:, start : start + frames] for part in poses)
 
     def _train_judge(self, batch: Batch, emitted: Tensor) -> float:
-        real = self._window(torch.from_numpy(batch.targets[:, :, 0]))
-        fake = self._window(emitted.float())
-        loss = (
-            functional.softplus(-self.discriminator.logit(real)).mean()
-            + functional.softplus(self.discriminator.logit(fake)).mean()
-        )
+        made, real = self._stretch(emitted.float(), torch.from_numpy(batch.targets[:, :, 0]))
+        loss = judge_loss(self.judge(real)[0], self.judge(made)[0])
         self.judge_optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         self.judge_optimiser.step()
@@ -266,7 +285,8 @@ class Trainer:
                 "choices": self.about["choices"],
                 "network": self.network.state_dict(),
                 "average": self.average.state_dict(),
-                "discriminator": self.discriminator.state_dict(),
+                "judge": self.judge.state_dict(),
+                "phrases": self.phrases.state_dict(),
                 "optimiser": self.optimiser.state_dict(),
                 "judge_optimiser": self.judge_optimiser.state_dict(),
             },
@@ -284,7 +304,7 @@ class Trainer:
         if saved["choices"] != self.about["choices"] or saved["styles"] != self.about["styles"]:
             raise Ha2gError(f"{path} was trained on another corpus: choose another --out")
         self.step_number = int(saved["step"])
-        for part in ("network", "average", "discriminator", "optimiser", "judge_optimiser"):
+        for part in ("network", "average", "judge", "phrases", "optimiser", "judge_optimiser"):
             getattr(self, part).load_state_dict(saved[part])
 
 
@@ -323,7 +343,9 @@ def train(config: TrainConfig, corpus: Path, out: Path, save_every: int = 250) -
         "unit",
         "motion",
         "choice",
+        "contrast",
         "gan",
+        "match",
         "style",
         "judge",
         "gradient",

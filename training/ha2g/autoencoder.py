@@ -20,6 +20,7 @@ import hashlib
 import itertools
 import json
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -257,18 +258,44 @@ def train_autoencoder(
             f"{dataset.path} has {len(split)} training windows, an autoencoder needs at least 2: "
             "give one with --autoencoder FILE"
         )
+    size = min(config.batch, len(split))
+
+    def draw(rng: np.random.Generator) -> F32:
+        return split.poses(rng.choice(len(split), size, replace=False))
+
+    return fit_autoencoder(draw, dataset.skeleton.name, dataset.skeleton.pose_dim, config, quiet)
+
+
+def fit_autoencoder(
+    draw: Callable[[np.random.Generator], F32],
+    skeleton: str,
+    pose_dim: int,
+    config: AutoencoderConfig,
+    quiet: bool = False,
+) -> tuple[Autoencoder, list[float]]:
+    """Train on batches; the same settings and batches give the same weights.
+
+    Args:
+        draw: gives (windows, 34, pose_dim) poses, directions minus their mean.
+        skeleton: name of the skeleton, which says the widths.
+        pose_dim: numbers in a pose.
+        config: settings.
+        quiet: no progress bar.
+
+    Returns:
+        The network, and the loss of every step.
+    """
     rng = np.random.default_rng(config.seed)
     losses: list[float] = []
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = Autoencoder(dataset.skeleton.pose_dim, WIDTHS[dataset.skeleton.name]).train()
+        network = Autoencoder(pose_dim, WIDTHS[skeleton]).train()
         optimiser = torch.optim.Adam(network.parameters(), lr=config.rate)
         bar = tqdm(range(config.steps), desc="autoencoder", unit="step", disable=quiet or None)
         for step in bar:
             for group in optimiser.param_groups:
                 group["lr"] = config.rate * 0.5 * (1.0 + math.cos(math.pi * step / config.steps))
-            size = min(config.batch, len(split))
-            poses = torch.from_numpy(split.poses(rng.choice(len(split), size, replace=False)))
+            poses = torch.from_numpy(draw(rng))
             loss = nn.functional.mse_loss(network(poses), poses)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]

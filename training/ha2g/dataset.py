@@ -8,7 +8,7 @@
         words.npy               (frames,) int32: word that starts in the frame
         spectrogram_clip.npy    (columns, 128) float16: dB below the loudest of the clip
         spectrogram_stream.npy  (columns, 128) float16: dB as a live stream sees them
-        audio.npy               (samples,) float16: 16 kHz mono
+        audio.npy               (samples,) float16: 16 kHz mono; a clip may have none
 
 All clips of a split stand one after the other. ``dataset.json`` is written last, and the folder
 gets its name last, so what was left unfinished does not open.
@@ -126,7 +126,7 @@ class Split:
         return np.ascontiguousarray(found.transpose(0, 2, 1))
 
     def audio(self, window: int) -> F32:
-        """(36267,) float32 sound of one window, zeros after the clip's end."""
+        """(36267,) float32 sound of one window, zeros where the clip has none."""
         clip = self._window_clip[window]
         begin = int(self._window_frame[window]) * SAMPLE_RATE_HZ // POSE_FPS
         end = min(begin + WINDOW_SAMPLES, int(self._clip["samples"][clip]))
@@ -314,7 +314,8 @@ def _check_index(
     for what, name in lengths.items():
         ends = np.cumsum(by_name[f"{what}s"])
         begins = ends - by_name[f"{what}s"]
-        sound &= bool((by_name[what] == begins).all() and (by_name[f"{what}s"] > 0).all())
+        least = 0 if what == "sample" else 1
+        sound &= bool((by_name[what] == begins).all() and (by_name[f"{what}s"] >= least).all())
         sound &= (ends[-1] if len(ends) else 0) == len(arrays[name])
     clip, frame = windows.T
     sound &= bool((clip >= 0).all() and (clip < len(clips)).all() and (np.diff(clip) >= 0).all())

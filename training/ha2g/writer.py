@@ -37,11 +37,13 @@ class Clip:
 
     Attributes:
         poses: (frames, pose_dim) float32 directions minus the mean, 15 a second.
-        audio: (samples,) mono at 16 kHz, from the time of the first pose on.
+        audio: (samples,) mono at 16 kHz, from the time of the first pose on; empty where only the
+            spectrograms are known.
         words: (word, start in seconds from the clip's start); as they come, lower case.
         speaker: name of the speaker.
         windows: first frames of the windows to keep.
         spectrogram: (128, columns) dB below the clip's maximum; computed when left out.
+        stream_spectrogram: (128, columns) dB as a live stream sees them; computed when left out.
     """
 
     poses: F32
@@ -50,6 +52,7 @@ class Clip:
     speaker: str
     windows: Sequence[int]
     spectrogram: npt.NDArray[Any] | None = field(default=None)
+    stream_spectrogram: npt.NDArray[Any] | None = field(default=None)
 
 
 class _GrowingArray:
@@ -154,20 +157,24 @@ class DataSetWriter:
         frames, last = len(clip.poses), max(clip.windows, default=0)
         if min(clip.windows, default=0) < 0 or last + WINDOW_FRAMES > frames:
             raise ValueError(f"a window leaves the clip of {frames} frames: {list(clip.windows)}")
-        if len(clip.audio) == 0:
-            raise ValueError("a clip needs sound")
+        if len(clip.audio) == 0 and (clip.spectrogram is None or clip.stream_spectrogram is None):
+            raise ValueError("a clip needs sound, or both of its spectrograms")
         try:
             self._write(split, clip)
         except OSError as error:
             raise _full(self.path, error) from error
 
     def _write(self, split: str, clip: Clip) -> None:
-        files = self._open(split)
         audio = np.clip(clip.audio, -60000.0, 60000.0).astype(np.float16)
         # The features are those of the sound as stored, so that they can be recomputed from it.
         heard = audio.astype(np.float32)
         by_clip = clip_decibels(heard) if clip.spectrogram is None else clip.spectrogram
-        by_stream = stream_decibels(heard, by_clip.shape[1])
+        by_stream = clip.stream_spectrogram
+        if by_stream is None:
+            by_stream = stream_decibels(heard, by_clip.shape[1])
+        elif by_stream.shape != by_clip.shape:
+            raise ValueError(f"spectrograms of shapes {by_clip.shape} and {by_stream.shape}")
+        files = self._open(split)
         words = self._word_numbers(split, clip)
         speaker = self._speaker_number(split, clip.speaker)
         number = files["clips"].rows
