@@ -14,7 +14,7 @@ from __future__ import annotations
 import base64
 import difflib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Protocol
 
@@ -31,8 +31,16 @@ State = dict[str, F32]
 
 _STYLES_SHOWN = 20
 
+REST = "idle:"
+"""Names of ways to rest begin so."""
+
 SPEC_KEY = "ha2g_live_spec"
 """Metadata entry of a model file that holds its ``ModelSpec`` as JSON."""
+
+
+def resting_of(choices: Sequence[str]) -> int:
+    """How many of the names of choices are ways to rest: they begin with ``REST``, and lead."""
+    return sum(name.startswith(REST) for name in choices)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,8 @@ class ModelSpec:
         name: name of the model.
         version: its version.
         styles: speaker styles, in the order of the ``style`` input.
-        choices: gestures the model can choose between; those that begin with ``idle:`` are rest.
+        choices: gestures the model can choose between, first the ways to rest, whose names begin
+            with ``REST``.
         state: shape of each state array without the batch axis, in binding order.
         default_style: the style to take when nobody asks for one; empty for the first.
         start: state arrays of somebody who stands silent, base64 of little-endian float32; what
@@ -69,6 +78,11 @@ class ModelSpec:
     def usual_style(self) -> str:
         """The style when nobody asks for one."""
         return self.default_style or self.styles[0]
+
+    @property
+    def resting(self) -> int:
+        """How many of the choices are rest; they come first."""
+        return resting_of(self.choices)
 
     @property
     def noise_size(self) -> int:

@@ -34,8 +34,12 @@ _DEPTHS = ((1,), (2,), (4, 8))
 """Dilations of the temporal blocks up to the low, mid and high feature: they look back 2, 6 and
 30 frames (0.13, 0.4 and 2 s)."""
 _KERNEL = 3
+_USUAL_COLUMN, _COLUMN_SPREAD = -0.25, 0.32  # mean and spread of mel columns of speech
 _AGE_PERIODS_S = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 _CHOICE_HIDDEN = 128
+_DECISION = 2.0
+"""How much further than its log odds say a start from rest is from even. What sounds a little like
+speech is not begun at all, what probably is speech at once: a false start costs more than 70 ms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,14 @@ class NetworkConfig:
         choices: number of gestures to choose between.
         channels: width of the audio learner.
         hidden: width of the recurrence of each pose level.
+        resting: how many of the choices are rest; they come first.
     """
 
     styles: int
     choices: int
     channels: int = 128
     hidden: tuple[int, ...] = (96, 96, 128, 192, 224, 256)
+    resting: int = 0
 
     @property
     def state_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -77,18 +83,26 @@ class AudioLearner(nn.Module):
             nn.Conv1d(c_in, 32, 5, stride=2, padding=2) for c_in in (COLUMNS_PER_STEP, 32, 32)
         )
         self.project = nn.Linear(32 * MEL_BANDS // 8, channels)
+        self.norm = nn.LayerNorm(channels)
         self.blocks = nn.ModuleList(
             nn.Conv1d(channels, channels, _KERNEL, dilation=d) for depth in _DEPTHS for d in depth
         )
-        self.heads = nn.ModuleList(nn.Linear(channels, AUDIO_FEATURE) for _ in _DEPTHS)
+        self.heads = nn.ModuleList(
+            nn.Sequential(nn.Linear(channels, AUDIO_FEATURE), nn.LayerNorm(AUDIO_FEATURE))
+            for _ in _DEPTHS
+        )
+        for layer in (*self.bands, self.project, *self.blocks):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
 
     def forward(self, columns: Tensor, context: Tensor) -> tuple[list[Tensor], Tensor]:
         """(B, T, 3, 128) columns, (B, 30, C) context -> three (B, T, 32) features, new context."""
         batch, frames = columns.shape[:2]
-        x = columns.reshape(batch * frames, COLUMNS_PER_STEP, MEL_BANDS)
+        # Without scales that are about one, the first hours of training hear next to nothing.
+        x = (columns - _USUAL_COLUMN) / _COLUMN_SPREAD
+        x = x.reshape(batch * frames, COLUMNS_PER_STEP, MEL_BANDS)
         for conv in self.bands:
             x = functional.relu(conv(x))  # (B*T, 32, mel/2), /4, /8
-        x = functional.relu(self.project(x.flatten(1))).reshape(batch, frames, -1)
+        x = functional.relu(self.norm(self.project(x.flatten(1)))).reshape(batch, frames, -1)
         features: list[Tensor] = []
         kept: list[Tensor] = []
         start = 0
@@ -233,6 +247,16 @@ class LiveNetwork(nn.Module):
         hidden = self.chooser(self.chooser.from_input(inputs), hidden)
         return self.odds(hidden), hidden
 
+    def _decided(self, odds: Tensor, choice: Tensor) -> Tensor:
+        """The odds with starts from rest made surer, one way or the other."""
+        first = 1 + self.config.resting
+        if first == 1:
+            return odds
+        resting = choice[:, : first - 1].sum(dim=1, keepdim=True)
+        stay, start = odds[:, :first], odds[:, first:]
+        log_odds = start.logsumexp(dim=1, keepdim=True) - stay.logsumexp(dim=1, keepdim=True)
+        return torch.cat((stay, start + resting * (_DECISION - 1.0) * log_odds), dim=1)
+
     def given(self, blends: Tensor, style: Tensor, choice: Tensor, age: Tensor) -> list[Tensor]:
         """Per level the (..., 3 H) projection of what is known of a frame before any pose.
 
@@ -278,7 +302,7 @@ class LiveNetwork(nn.Module):
         odds, choice_hidden = self.odds_of(
             heard[:, 0], style, state["choice"], state["age"], state["choice_hidden"]
         )
-        picked = odds + noise
+        picked = self._decided(odds, state["choice"]) + noise
         fresh = functional.one_hot(picked[:, 1:].argmax(dim=1), self.config.choices).float()
         # In the first step of a stream nothing has been chosen yet, so something must be.
         none_yet = (state["choice"].sum(dim=1, keepdim=True) < 0.5).float()

@@ -104,6 +104,7 @@ def open_engine(path: Path, threads: int, hop_frames: int | None = None) -> Engi
         config = NetworkConfig(
             styles=len(spec.styles),
             choices=len(spec.choices),
+            resting=spec.resting,
             channels=weights["audio.project.bias"].shape[0],
             hidden=tuple(
                 weights[f"levels.{level}.recurrence.from_hidden.bias"].shape[0] // 3

@@ -30,9 +30,10 @@ COMMANDS = """\
 commands:
   ha2g-live devices                        list the microphones
   ha2g-live render AUDIO --out FILE        a video (.mp4) or pictures (.png) of the motion
-  ha2g-live corpus | train | export        make a model of your own (docs/training.md)
+  ha2g-live corpus build | train | export  make a model of your own (docs/training.md)
+  ha2g-live evaluate                       score it beside real people (docs/evaluation.md)
   ha2g-live import CHECKPOINT.bin          stream a published model (docs/published-checkpoints.md)
-  ha2g-live dataset | train --recipe ha2g | evaluate
+  ha2g-live dataset | train --recipe ha2g | evaluate --dataset DIR
                                            HA2G as published (docs/ha2g-training.md)
 Each has a --help of its own.
 

@@ -16,7 +16,8 @@ CHOICES = ("idle:a", "idle:b", "beat:left", "beat:both", "offer:right")
 
 def small_network(seed: int = 0) -> LiveNetwork:
     torch.manual_seed(seed)
-    sizes = NetworkConfig(len(STYLES), len(CHOICES), channels=16, hidden=(8, 8, 12, 12, 16, 16))
+    hidden = (8, 8, 12, 12, 16, 16)
+    sizes = NetworkConfig(len(STYLES), len(CHOICES), channels=16, hidden=hidden, resting=2)
     return LiveNetwork(sizes).eval()
 
 

@@ -104,9 +104,10 @@ def test_speakers_are_either_trained_on_or_held_out(data: Path) -> None:
         assert streams
         for stream in streams:
             assert stream.split == split
-            assert bool(stream.recordings) == (stream.kind == "speech")
-            for path in stream.recordings:
-                assert held_out_speaker(speaker_of[path]) == (split != "train")
+            assert bool(stream.turns) == (stream.kind == "speech")
+            for turn in stream.turns:
+                (speaker,) = {speaker_of[path] for path in turn}
+                assert held_out_speaker(speaker) == (split != "train")
     kinds = {stream.kind for stream in splits["non_speech"]}
     assert kinds == set(sound.KINDS)
     assert {stream.style for stream in splits["train"]} == set(range(len(STYLES)))

@@ -115,3 +115,20 @@ def test_default_size_is_that_of_a_live_model() -> None:
     network = LiveNetwork(NetworkConfig(styles=4, choices=200))
     parameters = sum(p.numel() for p in network.parameters())
     assert 2_000_000 < parameters < 6_000_000
+
+
+def test_a_start_from_rest_is_decided_and_nothing_else_is_changed() -> None:
+    network = small_network()
+    odds = torch.tensor([[2.0, -1.0, 0.5, -1.0, 0.0, -0.5], [-1.0, -2.0, 0.0, 2.0, 0.5, 1.0]])
+    resting = functional.one_hot(torch.tensor([1, 0]), len(CHOICES)).float()
+    raised = functional.one_hot(torch.tensor([3, 2]), len(CHOICES)).float()
+    torch.testing.assert_close(network._decided(odds, raised), odds)
+
+    def start(of: Tensor) -> Tensor:
+        return of.softmax(dim=1)[:, 3:].sum(dim=1)
+
+    before, after = start(odds), start(network._decided(odds, resting))
+    assert after[0] < 0.5 * before[0] < 0.25
+    assert 1.0 - after[1] < 0.5 * (1.0 - before[1]) < 0.25
+    within = network._decided(odds, resting)[:, 3:].softmax(dim=1)
+    torch.testing.assert_close(within, odds[:, 3:].softmax(dim=1))

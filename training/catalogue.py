@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ha2g_live.engines.base import REST
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.skeleton import normalise
 from ha2g_live.realtime.types import F32
@@ -106,7 +107,7 @@ def load_catalogue(data: Path, held_out: bool = False) -> Catalogue:
         raise Ha2gError(f"{data} holds no usable clips: it needs idle/ and gestures/")
     used += [clip.mirrored() for clip in used if clip.hands != "both"]
     rest = rest_pose(idles)
-    units = [Unit(f"idle:{clip.name}{glance}", clip) for clip in idles for glance in _glances(clip)]
+    units = [Unit(REST + clip.name + glance, clip) for clip in idles for glance in _glances(clip)]
     weights = [
         lexicon.idle_weight(unit.clip.name) / len(_glances(unit.clip))
         for unit in units

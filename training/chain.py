@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ha2g_live.engines.base import REST
 from ha2g_live.realtime.skeleton import BONES, JOINT_NAMES, bone_index, normalise
 from ha2g_live.realtime.timebase import POSE_FPS
 from ha2g_live.realtime.types import F32
@@ -20,15 +21,16 @@ from ha2g_live.training.clips import F64, mirror
 from ha2g_live.training.styles import Style
 from ha2g_live.training.units import Unit, share
 
-PEAK_S = 0.13
+PEAK_S = 0.12
 """From the event to the highest speed of the movement it begins."""
 
 FINE = 4
 """Poses computed for each pose frame: velocities at an event need more than 15 Hz."""
 _FINE_HZ = POSE_FPS * FINE
 
-_SPRING_HZ = {"arm": 12.0, "trunk": 7.0}  # of a movement, 1/s
-_REST_SPRING_HZ = {"arm": 6.5, "trunk": 4.5}  # of the way back to rest
+_SPRING_HZ = {"arm": 9.3, "trunk": 7.0}  # of a movement, 1/s
+_EASE = 0.5  # of the beginning: 1 is without a jolt, 0 the quickest
+_REST_SPRING_HZ = {"arm": 8.0, "trunk": 5.0}  # of the way back to rest
 _CREEP = 0.25  # speed of the clip while hands are held
 _FLOAT_RAD = 0.16  # held hands are never quite still
 _FLOAT_S = 1.6
@@ -84,7 +86,7 @@ class Event:
     Attributes:
         frame: pose frame (15 Hz) at which it is decided; poses after it move.
         choice: number of the unit in the catalogue.
-        unit: the unit, or an idle clip as a unit whose name begins with "idle:".
+        unit: the unit, or an idle clip as a unit whose name begins with ``REST``.
         effort: how strong the voice is just then, about -1 to 1.
     """
 
@@ -96,7 +98,7 @@ class Event:
     @property
     def rests(self) -> bool:
         """Whether it leads to rest."""
-        return self.unit.name.startswith("idle:")
+        return self.unit.name.startswith(REST)
 
 
 def poses(
@@ -144,7 +146,7 @@ def poses(
 
 
 def _spring(offset: F64, speed: F64, since_s: F64, event: Event) -> F64:
-    """(n, 42, 3) what is left of an offset and its velocity; begins without a jolt (x'' = 0)."""
+    """(n, 42, 3) what is left of an offset and its velocity, without a jump of either."""
     stiff = _REST_SPRING_HZ if event.rests else _SPRING_HZ
     every = np.full(42, stiff["trunk"])
     for side, bones in ARM_BONES.items():
@@ -153,7 +155,7 @@ def _spring(offset: F64, speed: F64, since_s: F64, event: Event) -> F64:
         every[bones] = stiff["arm"] * (_SECOND_HAND_SLOWER if second else 1.0)
     time, rates = since_s[:, None, None], every[None, :, None]
     first = speed + rates * offset
-    third = rates * speed + 0.5 * rates * rates * offset
+    third = _EASE * (rates * speed + 0.5 * rates * rates * offset)
     left: F64 = (offset + first * time + third * time * time) * np.exp(-rates * time)
     return left
 

@@ -86,7 +86,7 @@ def convert_corpus(corpus: Path, out: Path, minutes: float | None = None) -> dic
 def _about(corpus: Path) -> dict[str, Any]:
     path = corpus / "corpus.json"
     if not path.is_file():
-        raise Ha2gError(f"{path} is missing: build a corpus with  ha2g-live corpus")
+        raise Ha2gError(f"{path} is missing: build a corpus with  ha2g-live corpus build")
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if not (about["styles"] and about["streams"]["train"]):

@@ -86,7 +86,7 @@ def load_corpus(folder: Path, split: str) -> tuple[list[Stream], dict[str, Any]]
     """
     about_path = folder / "corpus.json"
     if not about_path.is_file():
-        raise Ha2gError(f"{about_path} is missing: build a corpus with  ha2g-live corpus")
+        raise Ha2gError(f"{about_path} is missing: build a corpus with  ha2g-live corpus build")
     about: dict[str, Any] = json.loads(about_path.read_text(encoding="utf-8"))
     mean = MEAN_DIRECTION.reshape(POSE_DIM)
     streams = []

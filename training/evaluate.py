@@ -20,6 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from ha2g_live.engines import BUNDLED_MODEL
+from ha2g_live.engines.base import REST
 from ha2g_live.realtime.errors import ConfigError, Ha2gError
 from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION, normalise
@@ -34,7 +35,7 @@ from ha2g_live.training.likeness import corpus_features, floor, windows_of
 from ha2g_live.training.people import PEOPLE, figures
 from ha2g_live.training.playback import MEASURED_FPS, at_fps
 from ha2g_live.training.repetition import repeated_choices, typical_distance_m
-from ha2g_live.training.rows import IDLE, Begun, Job, Judge, Row, Shown, Stage, open_stage
+from ha2g_live.training.rows import Begun, Job, Judge, Row, Shown, Stage, open_stage
 from ha2g_live.training.separability import separability
 from ha2g_live.training.trials import SPLITS, Trial, read_about, read_trials
 
@@ -74,7 +75,7 @@ def _main(argv: list[str]) -> int:
         "--published",
         type=Path,
         metavar="FOLDER",
-        help="HA2G as published, trained on the same corpus, as `ha2g-live export` wrote it",
+        help="HA2G as published, trained on the same corpus, as `ha2g-live import` wrote it",
     )
     parser.add_argument(
         "--out", type=Path, default=Path("run/evaluation"), help="folder (run/evaluation)"
@@ -319,7 +320,7 @@ def _planned_choices(trial: Trial, about: dict[str, Any]) -> Begun | None:
         (frame / 15.0, choices[trial.choice[frame]])
         for frame in np.flatnonzero(trial.age == 0)
         if 0 <= trial.choice[frame] < len(choices)
-        and not choices[trial.choice[frame]].startswith(IDLE)
+        and not choices[trial.choice[frame]].startswith(REST)
     ]
 
 

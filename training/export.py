@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ha2g_live.engines import open_engine
-from ha2g_live.engines.base import SPEC_KEY, ModelSpec
+from ha2g_live.engines.base import REST, SPEC_KEY, ModelSpec, resting_of
 from ha2g_live.engines.network import LiveNetwork, NetworkConfig
 from ha2g_live.realtime.errors import Ha2gError
 from ha2g_live.realtime.features import silent_columns
@@ -87,7 +87,9 @@ def export_checkpoint(checkpoint: Path, out: Path, name: str, version: str) -> M
             network computes.
     """
     saved = load_checkpoint(checkpoint)
-    config = NetworkConfig(len(saved["styles"]), len(saved["choices"]))
+    config = NetworkConfig(
+        len(saved["styles"]), len(saved["choices"]), resting=resting_of(saved["choices"])
+    )
     network = LiveNetwork(config)
     network.load_state_dict(saved["average"])
     _make_rarer(network, saved["choices"])
@@ -120,7 +122,7 @@ def _make_rarer(network: LiveNetwork, choices: list[str]) -> None:
     enough of it to learn it. An avatar that waits for minutes does so more rarely. A constant
     added to the log odds is just that change of the prior.
     """
-    rows = [1 + i for i, name in enumerate(choices) if name.startswith("idle:") and "shift" in name]
+    rows = [1 + i for i, name in enumerate(choices) if name.startswith(REST) and "shift" in name]
     with torch.no_grad():
         network.odds.bias[rows] -= math.log(SHIFTS_RARER)
 

@@ -24,11 +24,13 @@ from ha2g_live.training.prosody import FRAME_HZ, Prosody
 from ha2g_live.training.styles import STYLES, Style
 from ha2g_live.training.units import TAPS, WRISTS, Unit, share
 
-SILENCE_BEFORE_REST_S = 0.6
-LEAD_S = 0.05
+SILENCE_BEFORE_REST_S = 0.55
+LEAD_S = 0.015
 """An onset's time is that of its steepest rise: so long before, the rise can be heard."""
+BEGIN_LAG_S = 0.15
+"""From the first sound of a phrase to the hands: shorter, and a key or a cough
+could not be told from it."""
 
-_BEGIN_LAG_S = 0.03
 _IDLE_S = (4.0, 9.0)
 _CONTINUE = 0.7  # chance that a clip goes on with its next movement
 _RECENT = 4  # gestures that are not made again at once
@@ -86,7 +88,7 @@ def events(
         _wait(made, chooser, start_s)
         _phrase(made, chooser, prosody, start_s, stop_s)
         rest_frame = _frame(stop_s + SILENCE_BEFORE_REST_S)
-        if next_s > stop_s + SILENCE_BEFORE_REST_S + 0.1 and not made[-1].rests:
+        if next_s > stop_s + SILENCE_BEFORE_REST_S and not made[-1].rests:
             made.append(chooser.idle(max(rest_frame, made[-1].frame + 1)))
     _wait(made, chooser, end_s)
     return [event for event in made if event.frame < frames]
@@ -106,7 +108,7 @@ def _phrase(
 ) -> None:
     style, rng = chooser.style, chooser.rng
     if made[-1].rests and rng.random() < style.start:
-        frame = _frame(start_s + _BEGIN_LAG_S)
+        frame = _frame(start_s + BEGIN_LAG_S)
         if frame > made[-1].frame:
             made.append(chooser.next(made[-1], frame, _effort(prosody, frame), False))
     for onset in prosody.onsets:
@@ -184,7 +186,8 @@ class _Chooser:
         """(2, 3) where the wrists are held; a small beat leaves them where they were."""
         if event.unit.clip is not None:
             self._place = self._places[event.choice]
-        return self._place
+        place: F32 = self._place
+        return place
 
     def _taps(self) -> npt.NDArray[np.float64]:
         both, left = self.style.both, self.style.left

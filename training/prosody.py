@@ -27,6 +27,7 @@ _DROP_BURST_S = 0.12
 _PEAK_SPACING_S = 0.30
 _PEAK_RISE_DB = 3.0
 _RESET_SEMITONES = 3.0
+_USUAL_ONSET, _ONSET_SPREAD = 2.2, 1.2  # of librosa's onset strength in read speech
 _FAST = float(np.exp(-1 / (0.08 * FRAME_HZ)))
 _SLOW = 1 / (2.0 * FRAME_HZ)
 
@@ -93,7 +94,7 @@ def analyse(samples: F32) -> Prosody:
 
 
 def _onsets(samples: F32, voice: npt.NDArray[np.bool_]) -> tuple[Peak, ...]:
-    """Onsets with their strength in standard deviations of the recording's."""
+    """Onsets with their strength in standard deviations of read speech."""
     import librosa
 
     strength = librosa.onset.onset_strength(y=samples, sr=SAMPLE_RATE_HZ, hop_length=_HOP)
@@ -103,7 +104,7 @@ def _onsets(samples: F32, voice: npt.NDArray[np.bool_]) -> tuple[Peak, ...]:
     found = found[voice[np.minimum(found, len(voice) - 1)]]
     if not len(found):
         return ()
-    scores = _z(strength[found].astype(float))
+    scores = (strength[found].astype(float) - _USUAL_ONSET) / _ONSET_SPREAD
     return tuple(Peak(int(f) / FRAME_HZ, float(s)) for f, s in zip(found, scores, strict=True))
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ha2g_live.engines import open_engine
-from ha2g_live.engines.base import Engine, ModelSpec, State
+from ha2g_live.engines.base import REST, Engine, ModelSpec, State
 from ha2g_live.realtime.offline import animate
 from ha2g_live.realtime.timebase import POSE_FPS
 from ha2g_live.realtime.types import F32
@@ -27,7 +27,6 @@ from ha2g_live.training.trials import Trial
 
 Begun = list[tuple[float, str]]
 """(second, name) of each gesture of a stream."""
-IDLE = "idle:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +89,7 @@ class ChoiceEngine:
         self._steps += 1
         if after["age"][0, 0] == 0.0:
             name = self.spec.choices[int(after["choice"][0].argmax())]
-            if not name.startswith(IDLE):
+            if not name.startswith(REST):
                 self.begun.append((self._steps / POSE_FPS, name))
         return directions, after
 

@@ -19,19 +19,24 @@ from ha2g_live.training.sound import KINDS, disturb, non_speech, vary_voice
 from ha2g_live.training.styles import STYLES
 
 STREAM_S = 90.0
-HELD_OUT_SPEAKERS = 0.08
+HELD_OUT_SPEAKERS = 0.14
 """Share of the speakers that no training stream contains."""
 
 SPLITS = ("train", "unheard", "held_out", "non_speech")
 """Training; speakers never trained on; speakers and clips never trained on; no speech at all."""
 
-_SHARE = {"train": 1.0, "unheard": 0.04, "held_out": 0.04, "non_speech": 0.025}
-_SILENT_STREAMS = 0.08  # of the training streams: nobody speaks
+_SHARE = {"train": 1.0, "unheard": 0.06, "held_out": 0.06, "non_speech": 0.025}
+_SILENT_STREAMS = 0.2  # of the training streams: nobody speaks
+_OFTEN = (*KINDS, "music", "keyboard", "laughter", "knocks", "hum_tones")
+"""What training hears besides speech: sounds that could be taken for it twice as often."""
 _TURN_S = (8.0, 22.0)
 _BREAK_S = (0.05, 0.6)  # between two recordings of a turn
 _PAUSES_S = ((0.2, 0.7, 2.0), (0.55, 2.0, 7.0), (0.25, 7.0, 16.0))  # chance, shortest, longest
-_TEST_PAUSE_S = (2.0, 6.0)
-_FILLED = 0.5  # of the pauses of 2 s and more: something else is heard
+_TEST_PAUSE_S = (2.5, 6.0)
+_PAUSE_ABOUT_S = 4.5
+_ROUND_S = 60.0
+_LONG_PAUSE_S = 2.0
+_FILLED = 0.6  # of the long pauses: something else is heard
 _FILL_DB = (-14.0, 8.0)  # against the voice
 
 
@@ -52,7 +57,7 @@ class StreamPlan:
         name: of its file.
         split: one of ``SPLITS``.
         kind: "speech", or what is heard instead (``sound.KINDS``).
-        recordings: of one speaker, in order; none where nobody speaks.
+        turns: the recordings of each turn, in order, one speaker a turn; none where nobody speaks.
         style: index of the style.
         seed: of all chance in it.
     """
@@ -60,7 +65,7 @@ class StreamPlan:
     name: str
     split: str
     kind: str
-    recordings: tuple[Path, ...]
+    turns: tuple[tuple[Path, ...], ...]
     style: int
     seed: int
 
@@ -109,40 +114,53 @@ def plan_streams(
 def _spoken(
     split: str, pool: list[Recording], budget_s: float, rng: np.random.Generator
 ) -> list[StreamPlan]:
+    """Streams of turns; each turn is one speaker's, as long as their recordings last."""
     by_speaker: dict[str, list[Recording]] = {}
     for recording in pool:
         by_speaker.setdefault(recording.speaker, []).append(recording)
     streams: list[StreamPlan] = []
-    filled_s = 0.0
+    turns: list[tuple[Path, ...]] = []
+    stream_s = filled_s = 0.0
+    waiting: list[str] = []
     while by_speaker and filled_s < budget_s:
-        for speaker in rng.permutation(sorted(by_speaker)):
-            own = by_speaker[speaker]
-            left = [own[i] for i in rng.permutation(len(own))]
-            while left and filled_s < budget_s:
-                chosen: list[Recording] = []
-                while left and sum(r.duration_s for r in chosen) < STREAM_S * 0.7:
-                    chosen.append(left.pop())
-                number = len(streams)
-                streams.append(
-                    StreamPlan(
-                        f"{split}_{number:05d}",
-                        split,
-                        "speech",
-                        tuple(r.path for r in chosen),
-                        number % len(STYLES),
-                        int(rng.integers(2**31)),
-                    )
-                )
-                filled_s += sum(r.duration_s for r in chosen) * 1.3
+        waiting = waiting or _round(by_speaker, rng)
+        own = by_speaker[waiting.pop()]
+        turn, turn_s, until_s = [], 0.0, rng.uniform(*_TURN_S)
+        for i in rng.permutation(len(own)):
+            if turn_s >= until_s:
+                break
+            turn.append(own[i].path)
+            turn_s += own[i].duration_s
+        turns.append(tuple(turn))
+        stream_s += turn_s + _PAUSE_ABOUT_S
+        if stream_s >= STREAM_S:
+            number = len(streams)
+            seed = int(rng.integers(2**31))
+            name = f"{split}_{number:05d}"
+            style = number % len(STYLES)
+            streams.append(StreamPlan(name, split, "speech", tuple(turns), style, seed))
+            filled_s += stream_s
+            turns, stream_s = [], 0.0
     return streams
 
 
+def _round(by_speaker: dict[str, list[Recording]], rng: np.random.Generator) -> list[str]:
+    """Everybody's turns in some order: who has recorded more speaks more often."""
+    often = [
+        speaker
+        for speaker, own in sorted(by_speaker.items())
+        for _ in range(max(1, round(sum(r.duration_s for r in own) / _ROUND_S)))
+    ]
+    return [often[i] for i in rng.permutation(len(often))]
+
+
 def _silent(split: str, count: int, rng: np.random.Generator, first: int = 0) -> list[StreamPlan]:
+    kinds = _OFTEN if split == "train" else KINDS
     return [
         StreamPlan(
             f"{split}_{first + i:05d}",
             split,
-            KINDS[i % len(KINDS)],
+            kinds[i % len(kinds)],
             (),
             i % len(STYLES) if split == "train" else 0,
             int(rng.integers(2**31)),
@@ -164,27 +182,24 @@ def make_sound(stream: StreamPlan) -> tuple[F32, F32]:
         return np.zeros(count, np.float32), disturb(non_speech(stream.kind, count, rng), rng)
     parts = [np.zeros(int(rng.uniform(0.3, 3.0) * SAMPLE_RATE_HZ), np.float32)]
     pauses: list[tuple[int, int]] = []
-    turn_s, spoken_s = rng.uniform(*_TURN_S), 0.0
-    for path in stream.recordings:
-        samples = vary_voice(_read(path), rng)
-        # Recordings of one speaker are alike in level, but not quite.
-        samples = at_level(samples, gain(-26.0 + float(rng.uniform(-2.0, 2.0))))
-        spoken_s += len(samples) / SAMPLE_RATE_HZ
-        pause_s = float(rng.uniform(*_BREAK_S))
-        if spoken_s >= turn_s:
-            turn_s, spoken_s = rng.uniform(*_TURN_S), 0.0
-            pause_s = _pause_s(stream.split, rng)
-        start = sum(map(len, parts)) + len(samples)
-        parts += [samples, np.zeros(int(pause_s * SAMPLE_RATE_HZ), np.float32)]
-        if pause_s >= 2.0:
-            pauses.append((start, len(parts[-1])))
+    for turn in stream.turns:
+        for at, path in enumerate(turn):
+            samples = vary_voice(_read(path), rng)
+            # One speaker's recordings, and speakers, are alike in level, but not quite.
+            samples = at_level(samples, gain(-26.0 + float(rng.uniform(-2.0, 2.0))))
+            last = at + 1 == len(turn)
+            pause_s = _pause_s(stream.split, rng) if last else float(rng.uniform(*_BREAK_S))
+            start = sum(map(len, parts)) + len(samples)
+            parts += [samples, np.zeros(int(pause_s * SAMPLE_RATE_HZ), np.float32)]
+            if pause_s >= _LONG_PAUSE_S:
+                pauses.append((start, len(parts[-1])))
     parts.append(np.zeros(int(3.0 * SAMPLE_RATE_HZ), np.float32))
     voice = np.concatenate(parts)
     mixed = voice.copy()
     level = active_rms(voice)
     for start, count in pauses:
         if stream.split == "train" and rng.random() < _FILLED:
-            kind = KINDS[int(rng.integers(len(KINDS)))]
+            kind = _OFTEN[int(rng.integers(len(_OFTEN)))]
             fill = at_level(non_speech(kind, count, rng), level * gain(rng.uniform(*_FILL_DB)))
             add(mixed, start, fill)
     return voice, disturb(mixed, rng)

@@ -29,13 +29,13 @@ class Style:
     gap_s: float = 0.3
     accent: float = -1.0
     start: float = 1.0
-    size: float = 1.38
+    size: float = 1.42
     both: float = 0.55
     left: float = 0.5
     follow: float = 0.85
     tap: float = 0.06
     nod: float = 1.15
-    drift: float = 1.5
+    drift: float = 1.6
     rest: str = ""
     kinds: dict[str, float] = field(default_factory=dict)
 

@@ -2,6 +2,7 @@
 
     ha2g-live train --corpus corpus --out run
 
+writes ``run/checkpoint.pt``, from which the same command goes on, and ``run/model.onnx``.
 The network lives on its own past: each lane walks through whole streams, and from batch to batch
 it keeps its state and the poses it made itself. At first the seeds are the true poses; over the
 first ``--own-after`` steps they give way to its own.
@@ -33,6 +34,7 @@ from ha2g_live.training.judge import JUDGE_FRAMES, Judge, feature_distance, judg
 from ha2g_live.training.losses import REGRESSION_WEIGHT, STYLE_WEIGHT, level_loss
 
 CHECKPOINT = "checkpoint.pt"
+MODEL = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class TrainConfig:
         own_after: step from which the seeds are all the network's own.
         seed_noise: standard deviation of noise on the seeds.
         motion_weight: weight of the distance of velocities, in units of the regression weight.
+        change_weight: the same of accelerations: what trembles is far off here.
         choice_weight: weight of the choice head's cross entropy.
         gan_after: step from which the judge counts.
         gan_weight: weight of the judge's verdict.
@@ -58,13 +61,14 @@ class TrainConfig:
         threads: CPU threads.
     """
 
-    steps: int = 6000
-    lanes: int = 32
+    steps: int = 5000
+    lanes: int = 64
     frames: int = 60
     rate: float = 1.5e-3
-    own_after: int = 1500
+    own_after: int = 700
     seed_noise: float = 0.01
     motion_weight: float = 2.0
+    change_weight: float = 1.0
     choice_weight: float = 3.0
     gan_after: int = 1500
     gan_weight: float = 0.02
@@ -167,11 +171,13 @@ class Trainer:
         mean = network.mean_direction
         now = torch.cat((state["seeds_before"][:, -1:], emitted[:, :-1]), dim=1)
         true_now = torch.cat((now[:, :1].detach(), targets[:, :-1, 0]), dim=1)
-        motion = huber(emitted - now, targets[:, :, 0] - true_now, 0.05)
+        speed, true_speed = emitted - now, targets[:, :, 0] - true_now
+        change = huber(speed[:, 1:] - speed[:, :-1], true_speed[:, 1:] - true_speed[:, :-1], 0.05)
         losses = {
             "pose": (REGRESSION_WEIGHT / 6, level_loss(levels, targets)),
             "unit": (REGRESSION_WEIGHT / 6, huber(directions - mean, targets, 0.1)),
-            "motion": (REGRESSION_WEIGHT * config.motion_weight, motion),
+            "motion": (REGRESSION_WEIGHT * config.motion_weight, huber(speed, true_speed, 0.05)),
+            "change": (REGRESSION_WEIGHT * config.change_weight, change),
             "choice": (config.choice_weight, choice_loss),
         }
         low, _, high = heard.chunk(3, dim=-1)
@@ -342,6 +348,7 @@ def train(config: TrainConfig, corpus: Path, out: Path, save_every: int = 250) -
         "pose",
         "unit",
         "motion",
+        "change",
         "choice",
         "contrast",
         "gan",
@@ -407,7 +414,11 @@ def main(argv: list[str] | None = None) -> int:
     options = vars(parser.parse_args(argv))
     corpus, out = options.pop("corpus"), options.pop("out")
     train(TrainConfig(**options), corpus, out)
-    print(f"wrote {out / CHECKPOINT}: make a model of it with  ha2g-live export", file=sys.stderr)
+    # The export reads checkpoints with this file.
+    from ha2g_live.training.export import export_checkpoint
+
+    export_checkpoint(out / CHECKPOINT, out / MODEL, out.resolve().name, "1")
+    print(f"wrote {out / MODEL}: score it with  ha2g-live evaluate", file=sys.stderr)
     return 0
 
 

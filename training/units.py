@@ -18,7 +18,7 @@ _LEAST_PEAK_M_S = 0.35
 _LEAST_RISE_M_S = 0.18
 _NEAR_REST = 0.35  # of a clip's way
 _HOLD_S = 0.5
-_FASTEST_M_S = 1.05
+_FASTEST_M_S = 0.95
 WRISTS = [6, 7]
 
 
