@@ -18,7 +18,12 @@ def small_network(seed: int = 0) -> LiveNetwork:
     torch.manual_seed(seed)
     hidden = (8, 8, 12, 12, 16, 16)
     sizes = NetworkConfig(len(STYLES), len(CHOICES), channels=16, hidden=hidden, resting=2)
-    return LiveNetwork(sizes).eval()
+    network = LiveNetwork(sizes).eval()
+    for head in network.audio.heads:  # equal tensors would be stored once, under one name
+        assert isinstance(head, torch.nn.Sequential)
+        torch.nn.init.uniform_(head[1].weight, 0.5, 1.5)
+        torch.nn.init.normal_(head[1].bias, std=0.1)
+    return network
 
 
 def write_small_model(path: Path, seed: int = 0) -> LiveNetwork:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.ndimage import convolve1d
 
 from ha2g_live.engines.base import REST
 from ha2g_live.realtime.skeleton import BONES, JOINT_NAMES, bone_index, normalise
@@ -27,8 +28,11 @@ PEAK_S = 0.12
 FINE = 4
 """Poses computed for each pose frame: velocities at an event need more than 15 Hz."""
 _FINE_HZ = POSE_FPS * FINE
+_SMOOTH = np.hanning(9)[1:-1] / np.hanning(9).sum()
+"""15 poses a second cannot carry what is faster than 7.5 Hz: it would come back as trembling. The
+price is a movement that begins, by a hair, 50 ms before its event."""
 
-_SPRING_HZ = {"arm": 9.3, "trunk": 7.0}  # of a movement, 1/s
+_SPRING_HZ = {"arm": 10.0, "trunk": 7.0}  # of a movement, 1/s
 _EASE = 0.5  # of the beginning: 1 is without a jolt, 0 the quickest
 _REST_SPRING_HZ = {"arm": 8.0, "trunk": 5.0}  # of the way back to rest
 _CREEP = 0.25  # speed of the clip while hands are held
@@ -142,7 +146,7 @@ def poses(
     _add_taps(made, events, style)
     _move_trunk(made, events, style)
     _move_head(made, events, style, loudness_db)
-    return made[::FINE]
+    return normalise(convolve1d(made, _SMOOTH, axis=0, mode="nearest")[::FINE])
 
 
 def _spring(offset: F64, speed: F64, since_s: F64, event: Event) -> F64:

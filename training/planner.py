@@ -24,7 +24,7 @@ from ha2g_live.training.prosody import FRAME_HZ, Prosody
 from ha2g_live.training.styles import STYLES, Style
 from ha2g_live.training.units import TAPS, WRISTS, Unit, share
 
-SILENCE_BEFORE_REST_S = 0.55
+SILENCE_BEFORE_REST_S = 0.5
 LEAD_S = 0.015
 """An onset's time is that of its steepest rise: so long before, the rise can be heard."""
 BEGIN_LAG_S = 0.15

@@ -26,7 +26,7 @@ SPLITS = ("train", "unheard", "held_out", "non_speech")
 """Training; speakers never trained on; speakers and clips never trained on; no speech at all."""
 
 _SHARE = {"train": 1.0, "unheard": 0.06, "held_out": 0.06, "non_speech": 0.025}
-_SILENT_STREAMS = 0.2  # of the training streams: nobody speaks
+_SILENT_STREAMS = 0.25  # of the training streams: nobody speaks
 _OFTEN = (*KINDS, "music", "keyboard", "laughter", "knocks", "hum_tones")
 """What training hears besides speech: sounds that could be taken for it twice as often."""
 _TURN_S = (8.0, 22.0)

@@ -29,7 +29,7 @@ class Style:
     gap_s: float = 0.3
     accent: float = -1.0
     start: float = 1.0
-    size: float = 1.42
+    size: float = 1.43
     both: float = 0.55
     left: float = 0.5
     follow: float = 0.85
