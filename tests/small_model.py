@@ -21,8 +21,10 @@ def small_network(seed: int = 0) -> LiveNetwork:
     network = LiveNetwork(sizes).eval()
     for head in network.audio.heads:  # equal tensors would be stored once, under one name
         assert isinstance(head, torch.nn.Sequential)
-        torch.nn.init.uniform_(head[1].weight, 0.5, 1.5)
-        torch.nn.init.normal_(head[1].bias, std=0.1)
+        norm = head[1]
+        assert isinstance(norm, torch.nn.LayerNorm)
+        torch.nn.init.uniform_(norm.weight, 0.5, 1.5)
+        torch.nn.init.normal_(norm.bias, std=0.1)
     return network
 
 
