@@ -1,9 +1,10 @@
 """The curve of every bone through predicted poses, and how a newer prediction changes it.
 
-The predicted frames are knots. Between two knots runs a quintic curve; at each knot it takes the
-velocity and the acceleration of the parabola through the knot and its two neighbours, and is made
-a unit vector at the end. It passes every knot exactly and its acceleration has no step (a smoother
-Catmull-Rom spline).
+The predicted frames are knots of a uniform cubic B-spline, made a unit vector at the end. Near a
+knot the curve lies at a sixth of the first, two thirds of the second and a sixth of the third of
+it and its neighbours: its acceleration has no step, and the small tremble of a network from frame to
+frame, which a curve through every knot would show as jerk, is left out. The two ends are passed
+exactly. It is counted as a quintic between two knots, so that both ends may rest.
 
 A new prediction replaces knots that are already in use. What was shown until then must not jump:
 each bone's difference between the old and the new curve at that moment is kept as a rotation, with
@@ -44,7 +45,7 @@ from ha2g_live.realtime.types import F32
 
 F64 = npt.NDArray[np.float64]
 
-BLEND_S = 0.16
+BLEND_S = 0.22
 """Time over which a difference of predictions fades out."""
 MAX_TURN_RAD = 1.4
 """Furthest turn of a bone from one pose frame to the next: 21 rad/s, more than an arm can do.
@@ -223,9 +224,11 @@ def _coordinate(trajectory: Trajectory, bone: int, axis: int, left: int, s: floa
     # At the two ends of the curve everything rests.
     moves_here = 1.0 if first < left < last else 0.0
     moves_there = 1.0 if first < right < last else 0.0
+    bends_here = moves_here * (there - 2.0 * here + before)
+    bends_there = moves_there * (after - 2.0 * there + here)
     return _quintic(
-        (here, moves_here * 0.5 * (there - before), moves_here * (there - 2.0 * here + before)),
-        (there, moves_there * 0.5 * (after - here), moves_there * (after - 2.0 * there + here)),
+        (here + bends_here / 6.0, moves_here * 0.5 * (there - before), bends_here),
+        (there + bends_there / 6.0, moves_there * 0.5 * (after - here), bends_there),
         s,
     )
 

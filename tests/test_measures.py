@@ -131,7 +131,7 @@ def test_true_poses_are_shown_by_the_live_curve() -> None:
     poses = turning_head(40.0, 4.0, 15.0)
     shown = at_fps(poses, 60.0)
     assert len(shown) == 4 * len(poses)
-    assert shown[::4] == pytest.approx(poses, abs=2e-3)  # knots are passed
+    assert shown[::4] == pytest.approx(poses, abs=2e-3)  # so slow a turn is not cut short
     between = normalise(poses[4:20] + poses[5:21])
     assert shown[18:82:4] == pytest.approx(between, abs=5e-3)
     assert measures_of([shown], 60.0)["head_p50"] == pytest.approx(40.0, rel=0.02)
