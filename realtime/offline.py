@@ -15,7 +15,7 @@ import numpy as np
 
 from ha2g_live.engines.base import Engine
 from ha2g_live.realtime.errors import ConfigError
-from ha2g_live.realtime.limits import straighten_fingers
+from ha2g_live.realtime.limits import straighten_hands
 from ha2g_live.realtime.schedule import PoseSchedule
 from ha2g_live.realtime.skeleton import BONE_COUNT
 from ha2g_live.realtime.stepper import advance, initial_state
@@ -97,7 +97,7 @@ def animate(
         heard = until
         for chunk in chunks:
             schedule.merge(chunk)
-        directions[frame] = straighten_fingers(schedule.sample(frame / fps).directions)
+        directions[frame] = straighten_hands(schedule.sample(frame / fps).directions)
         if progress is not None:
             progress(frame + 1, frames)
     return Motion(

@@ -24,7 +24,7 @@ from ha2g_live.engines.base import Engine, warm_up
 from ha2g_live.realtime import stepper
 from ha2g_live.realtime.errors import ConfigError
 from ha2g_live.realtime.humanoid import HIPS_REST_M
-from ha2g_live.realtime.limits import straighten_fingers
+from ha2g_live.realtime.limits import straighten_hands
 from ha2g_live.realtime.retarget import to_rotations
 from ha2g_live.realtime.schedule import PoseSchedule, Sampled
 from ha2g_live.realtime.stats import Stats
@@ -147,7 +147,7 @@ class Pipeline:
         shown_s = stream_s - self.delay_s
         sampled = self.schedule.sample(shown_s)
         # Between two human poses, or while a change is faded in, a fist may be too tight.
-        directions = straighten_fingers(sampled.directions)
+        directions = straighten_hands(sampled.directions)
         frame = PoseFrame(
             seq=self.stats.frames,
             stream_time_s=shown_s,

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from ha2g_live.engines.base import Engine, ModelSpec, State
 from ha2g_live.engines.timing import Timing
 from ha2g_live.realtime.features import LogMelState, initial_log_mel, log_mel, silent_columns
-from ha2g_live.realtime.limits import straighten_fingers
+from ha2g_live.realtime.limits import straighten_hands
 from ha2g_live.realtime.timebase import HOP_SAMPLES, newest_step
 from ha2g_live.realtime.types import F32, PoseChunk
 
@@ -121,7 +121,7 @@ def step(
     )
     chunk = PoseChunk(
         first_frame=state.next_step + timing.first_frame,
-        directions=straighten_fingers(directions[0]),
+        directions=straighten_hands(directions[0]),
         heard_samples=max(0, columns) * HOP_SAMPLES,
         captured_at_s=captured_at_s,
         infer_s=time.perf_counter() - started_s,

@@ -2,9 +2,9 @@
 
 The predicted frames are knots of a uniform cubic B-spline, made a unit vector at the end. Near a
 knot the curve lies at a sixth of the first, two thirds of the second and a sixth of the third of
-it and its neighbours: its acceleration has no step, and the small tremble of a network from frame to
-frame, which a curve through every knot would show as jerk, is left out. The two ends are passed
-exactly. It is counted as a quintic between two knots, so that both ends may rest.
+it and its neighbours. So its acceleration has no step, and the small tremble of a network from
+frame to frame, which a curve through every knot would show as jerk, is left out. The two ends are
+passed exactly. It is computed as a quintic between two knots, so that both ends may rest.
 
 A new prediction replaces knots that are already in use. What was shown until then must not jump:
 each bone's difference between the old and the new curve at that moment is kept as a rotation, with
