@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ha2g_live.clients.control import REQUESTS
 from ha2g_live.realtime import humanoid
 from ha2g_live.realtime.skeleton import BONES, JOINT_NAMES
 from ha2g_live.realtime.timebase import POSE_FPS, SAMPLE_RATE_HZ
@@ -88,7 +89,10 @@ def hello_text(info: StreamInfo) -> str:
             "skeleton": {
                 "bone_names": list(humanoid.BONE_NAMES),
                 "parents": list(humanoid.PARENTS),
-                "rest_offsets_m": _rounded(humanoid.REST_OFFSETS_M),
+                "rest_offsets_m": _rounded(
+                    humanoid.REST_OFFSETS_M if info.offsets_m is None else info.offsets_m
+                ),
+                "avatar": info.avatar,
             },
             "directions": {
                 "joint_names": list(JOINT_NAMES),
@@ -236,8 +240,8 @@ def decode_binary(data: bytes) -> ReceivedFrame:
     )
 
 
-def read_request(message: str | bytes, wish: Wish) -> Wish:
-    """What a viewer wants after its message; fields it leaves out stay as they were.
+def read_request(message: str | bytes) -> dict[str, Any]:
+    """A viewer's message as an object whose ``type`` is one that the protocol knows.
 
     Raises:
         ValueError: the message is none of the protocol's, with the reason for the viewer.
@@ -248,8 +252,18 @@ def read_request(message: str | bytes, wish: Wish) -> Wish:
         request = json.loads(message)
     except (ValueError, RecursionError) as error:
         raise ValueError("the request is not JSON") from error
-    if not isinstance(request, dict) or request.get("type") != "subscribe":
-        raise ValueError("the only request is an object with the type 'subscribe'")
+    if not isinstance(request, dict) or request.get("type") not in ("subscribe", *REQUESTS):
+        known = ", ".join(f"'{kind}'" for kind in ("subscribe", *REQUESTS))
+        raise ValueError(f"a request is an object with one of the types {known}")
+    return request
+
+
+def read_wish(request: dict[str, Any], wish: Wish) -> Wish:
+    """What a viewer wants after its "subscribe"; fields it leaves out stay as they were.
+
+    Raises:
+        ValueError: it cannot have that, with the reason for the viewer.
+    """
     form = request.get("format", "binary" if wish.binary else "json")
     directions = request.get("directions", wish.directions)
     if form not in ("json", "binary"):

@@ -77,6 +77,7 @@ class OscClient:
             raise ClientError(
                 f"cannot send to {self._where} ({error.strerror or error}): check the address"
             ) from error
+        self._encoder = VmcEncoder(info.offsets_m)
         self._socket = udp
         self._started_s = self._clock()
 

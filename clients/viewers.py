@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 from websockets.asyncio.server import ServerConnection, broadcast
 
-from ha2g_live.clients import encode
+from ha2g_live.clients import control, encode
+from ha2g_live.realtime.desk import Desk
 from ha2g_live.realtime.types import ClientStats, PoseFrame
 
 BUFFER_LIMIT_BYTES = 32 * 1024
@@ -30,6 +33,8 @@ class Viewer:
 
     Attributes:
         connection: the open WebSocket.
+        desk: where its requests go; None if there is nothing to control.
+        who: who may control, one of ``control.WHO``.
         wish: the form of frames it asked for.
         sent: frames written to it.
         dropped: frames it did not get.
@@ -38,6 +43,8 @@ class Viewer:
     """
 
     connection: ServerConnection
+    desk: Desk | None = None
+    who: str = control.NONE
     wish: encode.Wish = field(default_factory=encode.Wish)
     sent: int = 0
     dropped: int = 0
@@ -67,14 +74,39 @@ class Viewer:
 
     async def _answer(self, message: str | bytes) -> None:
         try:
-            self.wish = encode.read_request(message, self.wish)
+            request = encode.read_request(message)
+            if request["type"] == "subscribe":
+                self.wish = encode.read_wish(request, self.wish)
+                text = encode.subscribed_text(self.wish)
+            else:
+                text = await self._control(request)
         except ValueError as error:
             self.bad_requests += 1
             await self.connection.send(encode.error_text(str(error)))
             if self.bad_requests >= MAX_BAD_REQUESTS:
                 await self.connection.close(POLICY_VIOLATION, "too many bad requests")
         else:
-            await self.connection.send(encode.subscribed_text(self.wish))
+            await self.connection.send(text)
+
+    async def _control(self, request: dict[str, Any]) -> str:
+        """Turn a knob or give an order; this viewer's next request waits for the answer."""
+        desk = self.desk
+        if desk is None or not self.may_control:
+            peer = self.connection.remote_address
+            raise ValueError(control.refusal(self.who, peer[0] if peer else "an unknown address"))
+        # An order may open a device, which takes seconds; the frames must go on.
+        return await asyncio.to_thread(control.answer, request, desk)
+
+    @property
+    def may_control(self) -> bool:
+        """Whether it may turn knobs."""
+        if self.who != control.LOCAL:
+            return self.who == control.ALL
+        peer = self.connection.remote_address
+        try:
+            return bool(peer) and ipaddress.ip_address(peer[0].split("%")[0]).is_loopback
+        except ValueError:
+            return False
 
 
 class Viewers:
@@ -116,6 +148,10 @@ class Viewers:
         for viewer in self._viewers:
             if viewer.behind:
                 viewer.cut_off()
+
+    def tell(self, text: str) -> None:
+        """Write a message to every viewer that keeps up."""
+        broadcast([v.connection for v in self._viewers if not v.behind], text)
 
     def write(self, frame: PoseFrame, overwritten: int) -> None:
         """Write the frame to every viewer that keeps up.

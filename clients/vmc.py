@@ -3,7 +3,7 @@
 One frame is, in this order,
 
     /VMC/Ext/Root/Pos     s 7f   the root, at rest
-    /VMC/Ext/Bone/Pos     s 7f   each of the 55 bones: name, local position, local rotation xyzw
+    /VMC/Ext/Bone/Pos     s 7f   each bone that is moved: name, local position, rotation xyzw
     /VMC/Ext/Blend/Val    s f    each face blend
     /VMC/Ext/Blend/Apply         some receivers move only on this one,
     /VMC/Ext/OK           i      others on this,
@@ -21,15 +21,17 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
+import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_NAMES, REST_OFFSETS_M
-from ha2g_live.realtime.types import PoseFrame
+from ha2g_live.realtime.types import F32, PoseFrame
 
 DATAGRAM_BYTES = 1400
 """The protocol keeps a packet within 1500 bytes; this leaves room for headers and tunnels."""
 
 _BUNDLE = b"#bundle\0" + struct.pack(">Q", 1)  # time tag 1 is "immediately"
 _FREE = struct.pack(">f", 0.0)  # a float that each frame fills in
+_ALL = np.ones(BONE_COUNT, dtype=np.bool_)
 _AT_REST = (0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 1.0)
 
 
@@ -49,11 +51,19 @@ class UnsendableFrame(ValueError):
 class VmcEncoder:
     """Turns frames into datagrams by filling numbers into a message laid out beforehand.
 
+    Bones that a frame does not move are left out, and with the hips the root: whoever moves them in
+    the receiver goes on to.
+
     Threads: one at a time.
+
+    Args:
+        offsets_m: (55, 3) rest position of each bone in its parent's frame; the default
+            skeleton's when left out.
     """
 
-    def __init__(self) -> None:
-        self._lay_out(())
+    def __init__(self, offsets_m: F32 | None = None) -> None:
+        self._offsets_m = REST_OFFSETS_M if offsets_m is None else offsets_m
+        self._lay_out((), _ALL)
 
     def encode(self, frame: PoseFrame, time_s: float) -> list[memoryview]:
         """The datagrams of one frame.
@@ -71,25 +81,35 @@ class VmcEncoder:
             ValueError: a blend's name does not fit in a datagram.
         """
         names = tuple(frame.blends)
-        if names != self._blend_names:
-            self._lay_out(names)
+        bones = _ALL if frame.bones is None else frame.bones
+        if names != self._blend_names or (
+            bones is not self._bones and (bones != self._bones).any()
+        ):
+            self._lay_out(names, bones)
         values = self._values
+        start = 3 if bones[0] else 0
+        end = start + 4 * self._bone_count
         with np.errstate(over="ignore"):
-            values[:3] = frame.hips_m
-            values[3 : 3 + 4 * BONE_COUNT] = frame.rotations.ravel()
-            values[3 + 4 * BONE_COUNT : -1] = tuple(frame.blends.values())
+            values[:start] = frame.hips_m[:start]
+            values[start:end] = frame.rotations[bones].ravel()
+            values[end:-1] = tuple(frame.blends.values())
             values[-1] = time_s
         if not np.isfinite(values).all():
             raise UnsendableFrame(f"frame {frame.seq} holds a value that is not a finite number")
         self._words[self._slots] = values
         return self._datagrams
 
-    def _lay_out(self, blend_names: tuple[str, ...]) -> None:
+    def _lay_out(self, blend_names: tuple[str, ...], bones: npt.NDArray[np.bool_]) -> None:
         """Build the messages and note where the free floats lie in them."""
-        root = struct.pack(">7f", *_AT_REST)
-        parts = [(_message("/VMC/Ext/Root/Pos", "sfffffff", _string("root") + root), 0)]
-        for name, position_m in zip(BONE_NAMES, REST_OFFSETS_M.tolist(), strict=True):
-            moves = name == "Hips"
+        parts: list[tuple[bytes, int]] = []
+        if bones[0]:
+            root = struct.pack(">7f", *_AT_REST)
+            parts.append((_message("/VMC/Ext/Root/Pos", "sfffffff", _string("root") + root), 0))
+        for bone, position_m in enumerate(self._offsets_m.tolist()):
+            if not bones[bone]:
+                continue
+            name = BONE_NAMES[bone]
+            moves = bone == 0
             place = 3 * _FREE if moves else struct.pack(">3f", *position_m)
             message = _message("/VMC/Ext/Bone/Pos", "sfffffff", _string(name) + place + 4 * _FREE)
             parts.append((message, 7 if moves else 4))
@@ -110,6 +130,8 @@ class VmcEncoder:
                 slots += range(len(data) // 4 - free, len(data) // 4)
             ends.append(len(data))
         self._blend_names = blend_names
+        self._bones = bones
+        self._bone_count = int(bones.sum())
         self._values = np.zeros(len(slots), dtype=np.float32)
         self._slots = np.array(slots)
         self._words = np.frombuffer(data, dtype=">f4")

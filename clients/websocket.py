@@ -23,11 +23,12 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from ha2g_live.clients import encode
+from ha2g_live.clients import control, encode
 from ha2g_live.clients.address import LOCAL_HOST, MAX_PORT, format_address, listen_error
 from ha2g_live.clients.failure import Failure
 from ha2g_live.clients.origins import Origins
 from ha2g_live.clients.viewers import Viewer, Viewers
+from ha2g_live.realtime.desk import Desk
 from ha2g_live.realtime.errors import ClientError
 from ha2g_live.realtime.types import ClientStats, PoseFrame, StreamInfo
 
@@ -63,6 +64,8 @@ class WebSocketClient:
         allowed_origins: further origins that may connect, ``scheme://host[:port]`` or ``null``;
             ``*`` lets every page in.
         stall_s: how long a viewer may take nothing.
+        desk: where requests to turn knobs go; without one there is nothing to control.
+        who: who may control, one of ``control.WHO``.
 
     Raises:
         ClientError: the port or an origin is not one.
@@ -75,6 +78,8 @@ class WebSocketClient:
         *,
         allowed_origins: Sequence[str] = (),
         stall_s: float = STALL_S,
+        desk: Desk | None = None,
+        who: str = control.LOCAL,
     ) -> None:
         if not host:
             raise ClientError("the WebSocket host is empty: name one, 0.0.0.0 for all of them")
@@ -86,6 +91,9 @@ class WebSocketClient:
         self._stats = ClientStats()
         self._viewers = Viewers(self._stats, stall_s, self._warn)
         self._warned_at_s: dict[str, float] = {}
+        self._desk = desk
+        self._who = who
+        self._told_changes = 0 if desk is None else desk.changes
         self._hello = ""
         self._thread: threading.Thread | None = None
         self._failure = Failure()
@@ -216,7 +224,7 @@ class WebSocketClient:
         )
 
     async def _serve_viewer(self, connection: ServerConnection) -> None:
-        viewer = Viewer(connection)
+        viewer = Viewer(connection, self._desk, self._who)
         try:
             await viewer.greet(self._hello)
             self._viewers.add(viewer)
@@ -237,6 +245,9 @@ class WebSocketClient:
         if frame is None:
             return
         try:
+            if self._desk is not None and self._desk.changes != self._told_changes:
+                self._told_changes = self._desk.changes
+                self._viewers.tell(control.knobs_text(self._desk))
             self._viewers.write(frame, overwritten)
         except Exception as error:
             self._fail(error)

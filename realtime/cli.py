@@ -16,11 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from ha2g_live.clients.address import parse_target, parse_ws
 from ha2g_live.realtime.errors import ConfigError, Ha2gError, MissingExtra
+from ha2g_live.realtime.knobs import KNOBS, Knobs, changed
 from ha2g_live.realtime.options import SHORT_HELP, Parser, add_model_arguments, run_parser, say
 from ha2g_live.realtime.signals import ignored, interrupting
 
 if TYPE_CHECKING:  # the real imports wait until a run needs them: help must come at once
     from ha2g_live.engines.base import Engine
+    from ha2g_live.realtime.avatar import Avatar
+    from ha2g_live.realtime.desk import Desk
+    from ha2g_live.realtime.driver import Driver
     from ha2g_live.realtime.pipeline import Pipeline
     from ha2g_live.realtime.screen import Screen
     from ha2g_live.realtime.types import Client, Source
@@ -52,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments:
             sys.stdout.write(SHORT_HELP)
             return 0
-        command = {"devices": _devices, "render": _render}.get(arguments[0])
+        command = {"devices": _devices, "render": _render, "init": _init}.get(arguments[0])
         if command is not None:
             return command(arguments[1:])
         if arguments[0] in _TRAINING:
@@ -70,20 +74,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(options: argparse.Namespace) -> int:
     """Check everything that is cheap, then open: model, targets, and the sound last."""
+    said = _settings(options)
     if options.mic is None and options.audio is None and not options.demo:
         raise ConfigError("no sound to listen to: add --mic, --audio FILE or --demo")
     if options.fast and options.mic is not None:
         raise ConfigError("--fast needs a file: use --audio FILE or --demo in place of --mic")
 
     from ha2g_live.realtime.audio_file import demo_clip, stream_audio
+    from ha2g_live.realtime.desk import Desk
     from ha2g_live.realtime.pipeline import Pipeline, Settings
     from ha2g_live.realtime.screen import Screen
     from ha2g_live.realtime.stats import check_writable
 
     settings = Settings(
-        fps=options.fps,
-        style=options.style,
-        seed=options.seed,
+        fps=60.0 if options.fps is None else options.fps,
+        seed=options.seed or 0,
         tail_s=options.tail_s,
         duration_s=options.duration_s,
     )
@@ -93,29 +98,64 @@ def _run(options: argparse.Namespace) -> int:
     if options.stats is not None:
         check_writable(options.stats)
     view = _view_wanted(options)
-    clients = _clients(options)
+    avatar = _avatar(options)
     engine = _open_engine(options)
     try:
-        pipeline = Pipeline(engine, clients, settings)
+        desk = Desk(changed(Knobs(), said, engine.spec.styles), engine.spec.styles)
+        clients = _clients(options, desk)
+        pipeline = Pipeline(engine, clients, settings, desk, avatar, options.face_names)
         with interrupting(), Screen(pipeline, view, options.quiet, say) as screen:
             if options.fast and path is not None:
                 summary = _run_fast(pipeline, path, screen)
             else:
-                summary = _run_live(pipeline, _source(options, path), screen)
+                summary = _run_live(options, pipeline, _source(options, path), screen)
         _finish(options, pipeline, summary)
     finally:
         engine.close()
     return 0
 
 
-def _run_live(pipeline: Pipeline, source: Source, screen: Screen) -> dict[str, Any]:
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    """Put the settings file's entries where the command line says nothing; returns the knobs."""
+    from ha2g_live.realtime.settings_file import SettingsFile, load
+
+    stored = SettingsFile() if options.config is None else load(options.config)
+    for (section, name), value in stored.entries.items():
+        option = {("avatar", "file"): "avatar"}.get((section, name), name)
+        if option == "mic" and (options.audio is not None or options.demo):
+            continue
+        if getattr(options, option) in (None, []):
+            path = option in ("avatar", "record")
+            setattr(options, option, Path(value) if path else value)
+    given = {knob.name: getattr(options, knob.name) for knob in KNOBS}
+    return {**stored.knobs, **{name: value for name, value in given.items() if value is not None}}
+
+
+def _avatar(options: argparse.Namespace) -> Avatar | None:
+    if options.avatar is None:
+        return None
+    from ha2g_live.realtime.avatar import read_avatar
+
+    return read_avatar(options.avatar)
+
+
+def _run_live(
+    options: argparse.Namespace, pipeline: Pipeline, source: Source, screen: Screen
+) -> dict[str, Any]:
     from ha2g_live.realtime.driver import Driver
+    from ha2g_live.realtime.steering import Steering
 
     driver = Driver(pipeline, source)
     screen.source = source
+    with Steering(driver, options.osc_in, options.ui, options.avatar):
+        return _drive(driver, screen)
+
+
+def _drive(driver: Driver, screen: Screen) -> dict[str, Any]:
     driver.start()
     try:
         while not driver.wait(_POLL_S):
+            screen.source = driver.source
             screen.update()
     except KeyboardInterrupt:
         pass
@@ -146,7 +186,7 @@ def _view_wanted(options: argparse.Namespace) -> bool:
     return can and not (options.fast or options.quiet) and (options.demo or not targets)
 
 
-def _clients(options: argparse.Namespace) -> list[Client]:
+def _clients(options: argparse.Namespace, desk: Desk) -> list[Client]:
     clients: list[Client] = []
     if options.osc:
         from ha2g_live.clients.osc import OscClient
@@ -156,7 +196,12 @@ def _clients(options: argparse.Namespace) -> list[Client]:
         from ha2g_live.clients.websocket import WebSocketClient
 
         clients.append(
-            WebSocketClient(*parse_ws(options.ws), allowed_origins=tuple(options.ws_origin))
+            WebSocketClient(
+                *parse_ws(options.ws),
+                allowed_origins=tuple(options.ws_origin),
+                desk=desk,
+                who=options.control,
+            )
         )
     if options.record is not None:
         from ha2g_live.clients.jsonl import JsonlClient
@@ -207,6 +252,17 @@ def _devices(arguments: Sequence[str]) -> int:
     text = format_devices(list_devices()) + "\n"
     encoding = sys.stdout.encoding or "utf-8"  # device names come in all scripts
     sys.stdout.write(text.encode(encoding, "replace").decode(encoding))
+    return 0
+
+
+def _init(arguments: Sequence[str]) -> int:
+    from ha2g_live.realtime.settings_file import USUAL_NAME, write_template
+
+    parser = Parser(prog="ha2g-live init", description="Write a settings file with comments.")
+    parser.add_argument("file", nargs="?", type=Path, default=Path(USUAL_NAME), metavar="FILE.toml")
+    path = parser.parse_args(arguments).file
+    write_template(path)
+    say(f"wrote {path}: edit it, then start with  ha2g-live --config {path}")
     return 0
 
 

@@ -17,11 +17,13 @@ import math
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from ha2g_live.realtime import stepper
+from ha2g_live.realtime.errors import AudioError
 from ha2g_live.realtime.pacing import Clock, FineTimer, Pacer, StreamClock, SystemClock
 from ha2g_live.realtime.pipeline import Pipeline
 from ha2g_live.realtime.ring import AudioRing, Overrun
@@ -43,6 +45,8 @@ steps are several frames apart may be as many frames behind, and always one step
 
 _WAIT_S = 0.1
 _TAIL_WAIT_S = 0.01
+_LIPS_BACK_SAMPLES = SAMPLE_RATE_HZ  # lips that are so far behind begin anew
+_GAP_S = 5.0  # longest silence put in while a source is replaced
 _JOIN_S = 15.0  # a recorder may take 10 s to flush to a slow disk
 
 log = logging.getLogger(__name__)
@@ -108,6 +112,9 @@ class Driver:
         every = pipeline.state.timing.every_frames
         self._may_be_behind = max(1, MAX_STEPS_BEHIND // every)
         self._started_s = 0.0
+        self._source_lock = threading.Lock()
+        self._switching = threading.Lock()
+        self._switched_at_s: float | None = None
         self._source_stopped = False
         # Set by ha2g-infer: how the source ended (samples, when the last was captured), and
         # that the tail after it was heard.
@@ -132,7 +139,8 @@ class Driver:
             self._emit.start()
             self._opened.wait()
             self._raise_failure()
-            self.source.start(self._on_block, self._ring.close)
+            source = self.source
+            source.start(partial(self._on_block, source), partial(self._on_end, source))
             self._started_s = self._clock.now_s()
             self._infer.start()
         except BaseException:
@@ -165,6 +173,26 @@ class Driver:
         self._end()
         self._failure = self._failure or self.source.failure()
         self._raise_failure()
+
+    def switch(self, source: Source) -> None:
+        """Listen to another source from now on; the old one goes on if it cannot be opened.
+
+        Raises:
+            AudioError: it cannot be opened, or the run is ending.
+        """
+        with self._switching:
+            if self._stopping.is_set() or self._ring.closed:
+                raise AudioError("the sound has ended: start again to listen to another source")
+            old = self.source
+            last_s = (
+                self._ring.captured_at_s(self._ring.written - 1) if self._ring.written else None
+            )
+            # Until it is ours its blocks are left out, as the old one's are from then on.
+            source.start(partial(self._on_block, source), partial(self._on_end, source))
+            with self._source_lock:
+                self.source = source
+                self._switched_at_s = last_s
+            old.stop()
 
     def summary(self) -> dict[str, Any]:
         """Everything counted, as plain values."""
@@ -205,8 +233,26 @@ class Driver:
 
     # --- the source's thread
 
-    def _on_block(self, block: AudioBlock) -> None:
-        self._ring.write(block.samples, block.captured_at_s)
+    def _on_block(self, source: Source, block: AudioBlock) -> None:
+        with self._source_lock:
+            if source is not self.source:
+                return  # it was replaced while this block was on its way
+            samples = block.samples
+            if self._switched_at_s is not None:
+                samples = np.concatenate((self._gap(block), samples))
+            self._ring.write(self.pipeline.take_in(samples), block.captured_at_s)
+
+    def _gap(self, block: AudioBlock) -> F32:
+        """Silence for the time between two sources, so that stream time goes on."""
+        since_s, self._switched_at_s = self._switched_at_s, None
+        if since_s is None:
+            return np.zeros(0, dtype=np.float32)
+        passed_s = block.captured_at_s - len(block.samples) / SAMPLE_RATE_HZ - since_s
+        return np.zeros(round(min(max(passed_s, 0.0), _GAP_S) * SAMPLE_RATE_HZ), dtype=np.float32)
+
+    def _on_end(self, source: Source) -> None:
+        if source is self.source:
+            self._ring.close()
 
     # --- ha2g-infer
 
@@ -286,6 +332,14 @@ class Driver:
         finally:
             self.pipeline.close()
 
+    def _listen(self, written: int) -> None:
+        """Give the lips what was written since the last frame."""
+        lips = self.pipeline.lips
+        if written - lips.heard_samples > _LIPS_BACK_SAMPLES:
+            lips.skip_to(written)
+        if written > lips.heard_samples:
+            self.pipeline.listen(self._ring.read(lips.heard_samples, written, peek=True))
+
     def _emit_frames(self) -> None:
         stats, frame_s = self.pipeline.stats, 1.0 / self.pipeline.settings.fps
         pacer = Pacer(self.pipeline.settings.fps, self._clock)
@@ -295,6 +349,7 @@ class Driver:
             written = self._ring.written
             captured_at_s = self._ring.captured_at_s(written - 1)
             stream_s = self._stream.now(self._clock.now_s(), written, captured_at_s)
+            self._listen(written)
             chunk = self.pipeline.emit(stream_s).chunk
             handed_over_s = self._clock.now_s()
             stats.count_pace(frame_s, handed_over_s - tick.due_s, tick.missed)

@@ -23,17 +23,30 @@ import numba
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
 FILES = (
+    "body.py",
+    "chance.py",
+    "contact.py",
+    "errors.py",
     "humanoid.py",
+    "joint_limits.py",
     "kernel.py",
+    "knobs.py",
+    "legs.py",
+    "life.py",
+    "mouth.py",
+    "reach.py",
+    "rest_poses.py",
     "retarget.py",
     "retarget_arm.py",
     "retarget_trunk.py",
     "rig.py",
     "rotation.py",
+    "shaping.py",
     "sight.py",
     "skeleton.py",
     "timebase.py",
     "trajectory.py",
+    "transition.py",
     "types.py",
 )
 """All files that an entry point's code or constants come from, itself included."""

@@ -12,11 +12,10 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from ha2g_live.realtime.skeleton import BONES, JOINT_NAMES, bone_index
+from ha2g_live.realtime.skeleton import bone_index
 from ha2g_live.realtime.types import F32
 
 _ALLOWANCE_DEG = 15.0
-_HAIR_RAD = 1e-3  # inside a limit, so that rounding does not leave a joint outside
 _SIDES = ("left", "right")
 _FINGERS = ("index", "middle", "little", "ring", "thumb")
 
@@ -44,16 +43,6 @@ _NEXT = np.array([bone for _, _, bone, _ in _BENDS])
 _LEAST_COSINE = np.array(
     [math.cos(math.radians(limit + _ALLOWANCE_DEG)) for _, _, _, limit in _BENDS]
 )
-# The base of a finger before its middle, whose bend is measured against it.
-_FINGER_ROWS = [
-    np.array([i for i, row in enumerate(_BENDS) if row[0].endswith(f" {joint}")])
-    for joint in ("base", "middle")
-]
-_WRISTS = [i for i, row in enumerate(_BENDS) if row[0].endswith(" wrist")]
-_HANDS = [
-    np.array([i for i, (_, end) in enumerate(BONES) if JOINT_NAMES[end].startswith(fingers)])
-    for fingers in (tuple(f"{side}_{finger}" for finger in _FINGERS) for side in _SIDES)
-]
 _SPINE = bone_index("spine", "neck")
 _NOSE = bone_index("neck", "nose")
 _CLAVICLES = [bone_index("neck", f"{side}_shoulder") for side in _SIDES]
@@ -69,65 +58,6 @@ NAMES: tuple[str, ...] = (
     "left clavicle",
     "right clavicle",
 )
-
-
-def straighten_hands(directions: F32) -> F32:
-    """Open wrists and fingers of (..., 42, 3) that bend further than a person's, to their limit.
-
-    A network's fist is now and then a little too tight, or a hand folded back too far; a hand is
-    turned as a whole. Other poses come back as they are.
-    """
-    opened = directions
-    for row, hand in zip(_WRISTS, _HANDS, strict=True):
-        fore, palm = opened[..., _FIRST[row], :], opened[..., _NEXT[row], :]
-        cosine = np.einsum("...j,...j->...", fore, palm)
-        if (cosine >= _LEAST_COSINE[row]).all():
-            continue
-        excess = np.arccos(np.clip(cosine, -1.0, 1.0)) - np.arccos(_LEAST_COSINE[row])
-        opened = np.array(opened)
-        opened[..., hand, :] = _turned(
-            opened[..., hand, :],
-            _across(np.cross(palm, fore), fore),
-            np.where(excess > 0.0, excess + _HAIR_RAD, 0.0)[..., None, None],
-        )
-    for rows in _FINGER_ROWS:
-        first, following = opened[..., _FIRST[rows], :], opened[..., _NEXT[rows], :]
-        bend = np.einsum("...ij,...ij->...i", first, following)
-        least = _LEAST_COSINE[rows]
-        if (bend >= least).all():
-            continue
-        across = _across(following - bend[..., None] * first, first)
-        angle = np.arccos(least) - _HAIR_RAD
-        at_limit = np.cos(angle)[:, None] * first + np.sin(angle)[:, None] * across
-        opened = np.array(opened)
-        opened[..., _NEXT[rows], :] = np.where((bend < least)[..., None], at_limit, following)
-    return opened
-
-
-def _turned(vectors: F32, axis: F32, angle_rad: F32) -> F32:
-    """(..., n, 3) vectors turned about (..., 3) unit axes."""
-    axis = axis[..., None, :]
-    cosine, sine = np.cos(angle_rad), np.sin(angle_rad)
-    along = np.einsum("...j,...j->...", axis, vectors)[..., None] * axis
-    return np.asarray(
-        cosine * vectors + sine * np.cross(axis, vectors) + (1.0 - cosine) * along, dtype=np.float32
-    )
-
-
-def _across(wanted: F32, vectors: F32) -> F32:
-    """``wanted`` at length one; where it is nearly zero, anything at right angles to ``vectors``.
-
-    Folded flat onto the bone before, a joint may open to any side.
-    """
-    length = np.linalg.norm(wanted, axis=-1, keepdims=True)
-    return np.where(length > 1e-4, wanted / np.maximum(length, 1e-4), _any_across(vectors))
-
-
-def _any_across(vectors: F32) -> F32:
-    """(..., 3) unit vectors at right angles to the given ones."""
-    helper = np.where(np.abs(vectors[..., :1]) < 0.9, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0])
-    across = np.cross(vectors, helper)
-    return np.asarray(across / np.linalg.norm(across, axis=-1, keepdims=True), dtype=np.float32)
 
 
 def outside(directions: F32) -> npt.NDArray[np.bool_]:

@@ -15,7 +15,8 @@ import numpy as np
 
 from ha2g_live.engines.base import Engine
 from ha2g_live.realtime.errors import ConfigError
-from ha2g_live.realtime.limits import straighten_hands
+from ha2g_live.realtime.joint_limits import limit
+from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.schedule import PoseSchedule
 from ha2g_live.realtime.skeleton import BONE_COUNT
 from ha2g_live.realtime.stepper import advance, initial_state
@@ -97,7 +98,7 @@ def animate(
         heard = until
         for chunk in chunks:
             schedule.merge(chunk)
-        directions[frame] = straighten_hands(schedule.sample(frame / fps).directions)
+        directions[frame] = to_directions(limit(schedule.sample(frame / fps).rotations))
         if progress is not None:
             progress(frame + 1, frames)
     return Motion(

@@ -8,6 +8,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from ha2g_live import __version__
+from ha2g_live.realtime.knobs import KNOBS, Knob, Value
+
+WHO = ("local", "all", "none")
+SCHEMES = ("vrm1", "vrm0", "arkit")
 
 SHORT_HELP = """\
 ha2g-live: your voice moves your avatar's arms, hands, fingers, head and torso, live.
@@ -29,6 +33,7 @@ Choose where the sound comes from (--mic, --audio or --demo) and where the motio
 COMMANDS = """\
 commands:
   ha2g-live devices                        list the microphones
+  ha2g-live init [FILE.toml]               write a settings file with comments
   ha2g-live render AUDIO --out FILE        a video (.mp4) or pictures (.png) of the motion
   ha2g-live corpus build | train | export  make a model of your own (docs/training.md)
   ha2g-live evaluate                       score it beside real people (docs/evaluation.md)
@@ -110,13 +115,58 @@ def run_parser() -> Parser:
         help="draw a stick figure in the terminal (default with --demo and without a target)",
     )
 
-    motion = parser.add_argument_group("how it moves")
-    motion.add_argument("--fps", type=float, default=60.0, help="frames a second, 24 to 144 (60)")
-    motion.add_argument("--style", metavar="NAME", help="speaker style; a wrong one lists them all")
-    motion.add_argument(
-        "--seed", type=int, default=0, help="another number chooses other gestures (0)"
+    steer = parser.add_argument_group("how it is steered (docs/control.md)")
+    steer.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE.toml",
+        help="settings from a file; `ha2g-live init` writes one with comments",
     )
+    steer.add_argument(
+        "--ui",
+        nargs="?",
+        const="8080",
+        metavar="[HOST:]PORT",
+        help="a control page with a live picture of the avatar, for your browser (8080)",
+    )
+    steer.add_argument(
+        "--osc-in",
+        metavar="[HOST:]PORT",
+        help="listen for OSC messages that turn knobs, such as /ha2g/intensity 1.3",
+    )
+    steer.add_argument(
+        "--control",
+        choices=WHO,
+        default="local",
+        help="who may turn knobs over WebSocket (local: programs on this computer)",
+    )
+
+    motion = parser.add_argument_group("how it moves")
+    motion.add_argument(
+        "--avatar",
+        type=Path,
+        metavar="FILE",
+        help="your avatar, .vrm or .glb: the motion is adapted to its proportions and body",
+    )
+    motion.add_argument(
+        "--face-names",
+        choices=SCHEMES,
+        help="names of the face's blends (the avatar's own, else vrm0)",
+    )
+    motion.add_argument("--fps", type=float, help="frames a second, 24 to 144 (60)")
+    motion.add_argument("--seed", type=int, help="another number chooses other gestures (0)")
     add_model_arguments(motion)
+
+    knobs = parser.add_argument_group("knobs: they can be turned while it runs, too")
+    for knob in KNOBS:
+        default = "" if knob.name == "style" else f" ({_shown(knob.usual)})"
+        flag = {"nargs": "?", "const": "on"} if knob.kind == "flag" else {}
+        knobs.add_argument(
+            knob.option,
+            metavar="|".join(knob.words) if knob.kind == "choice" and knob.words else "VALUE",
+            help=f"{knob.help}: {_range_of(knob)}{default}",
+            **flag,  # type: ignore[arg-type]
+        )
 
     run = parser.add_argument_group("the run")
     run.add_argument(
@@ -135,6 +185,16 @@ def run_parser() -> Parser:
     )
     run.add_argument("--quiet", action="store_true", help="no status line and no summary")
     return parser
+
+
+def _range_of(knob: Knob) -> str:
+    return "a wrong one lists them all" if knob.name == "style" else knob.expected()
+
+
+def _shown(value: Value) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return ",".join(value) if isinstance(value, tuple) else f"{value}"
 
 
 def add_model_arguments(group: argparse._ActionsContainer) -> None:

@@ -1,8 +1,10 @@
 """The stages joined into one object, without threads and without a clock.
 
-    hear    samples ──> features
-    step    features ──model──> schedule
-    emit    schedule ──pose at a moment──> retarget ──frame──> clients
+    take_in  samples ──gain, gate──> samples
+    hear     samples ──> features
+    step     features ──model──> schedule
+    listen   samples ──> lips
+    emit     schedule ──pose at a moment──> puppet ──frame──> clients
 
 ``driver`` calls them from its threads; ``run_fast`` calls them in one loop.
 """
@@ -11,9 +13,12 @@ from __future__ import annotations
 
 import logging
 import math
+import queue
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
@@ -22,10 +27,15 @@ import numpy as np
 from ha2g_live.clients.jsonl import QUEUE_FRAMES, JsonlClient
 from ha2g_live.engines.base import Engine, warm_up
 from ha2g_live.realtime import stepper
+from ha2g_live.realtime.avatar import Avatar, default_avatar
+from ha2g_live.realtime.body import figure
+from ha2g_live.realtime.desk import Desk
 from ha2g_live.realtime.errors import ConfigError
-from ha2g_live.realtime.humanoid import HIPS_REST_M
-from ha2g_live.realtime.limits import straighten_hands
-from ha2g_live.realtime.retarget import to_rotations
+from ha2g_live.realtime.face import FaceState, Lips, advance, blends, scheme_for
+from ha2g_live.realtime.input_level import InputState, condition
+from ha2g_live.realtime.knobs import Knobs
+from ha2g_live.realtime.puppet import initial_puppet, move, warm_up_puppet
+from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.schedule import PoseSchedule, Sampled
 from ha2g_live.realtime.stats import Stats
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ, newest_step
@@ -34,6 +44,13 @@ from ha2g_live.realtime.types import F32, Client, PoseFrame, StreamInfo
 MIN_FPS, MAX_FPS = 24.0, 144.0
 MAX_TAIL_S = 60.0
 _LEVEL_KEPT = 0.8  # of the level shown, from one block to the next
+DELAY_SLEW = 0.35
+"""Seconds by which the delay follows its knob in a second: the motion runs a little slower or
+faster meanwhile, and never back."""
+ORDERS_WAITING = 16
+_QUIET_DB, _SPEECH_ABOVE_ROOM_DB = -70.0, 12.0
+_VOICE_SPAN_DB = 24.0
+_ORDER_S = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +61,7 @@ class Settings:
 
     Attributes:
         fps: output frames a second.
-        style: a style of the model; None takes its first.
+        style: a style of the model; None takes its usual one. The desk's knob stands above it.
         seed: picks the stream of gestures.
         tail_s: silence heard after the source has ended, so that the hands come to rest.
         duration_s: end the source after this time; None lets it run to its end.
@@ -73,9 +90,22 @@ class Settings:
 class Pipeline:
     """One stream from samples to targets.
 
-    Threads: ``hear`` and ``step`` for one thread, ``open``, ``emit`` and ``close`` for another.
+    Threads: ``take_in`` for the source's, ``hear`` and ``step`` for one thread, ``open``,
+    ``listen``, ``emit`` and ``close`` for another; ``add`` and ``remove`` for any.
+
+    Args:
+        engine: the model.
+        clients: targets, not opened.
+        settings: what the run is asked to do.
+        desk: where the knobs are turned; one of its own when left out.
+        avatar: whose body moves; the default skeleton when left out.
+        face_names: set of names of the face's blends, one of ``face.SCHEMES``; the avatar's when
+            left out.
 
     Attributes:
+        desk: the control desk.
+        avatar: whose body moves.
+        input: levels of the input.
         stats: counters of the run.
         state: the stream's memory.
         schedule: the poses to come.
@@ -87,18 +117,45 @@ class Pipeline:
         ModelError: the model has no such style.
     """
 
-    def __init__(self, engine: Engine, clients: Sequence[Client], settings: Settings) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        clients: Sequence[Client],
+        settings: Settings,
+        desk: Desk | None = None,
+        avatar: Avatar | None = None,
+        face_names: str | None = None,
+    ) -> None:
         spec = engine.spec
         self.engine = engine
         self.clients = list(clients)
         self.settings = settings
-        self.info = StreamInfo(fps=settings.fps, model=f"{spec.name} {spec.version}")
+        self.avatar = avatar or default_avatar()
+        self.desk = desk or Desk(Knobs(style=settings.style or ""), spec.styles)
+        self.info = StreamInfo(
+            fps=settings.fps,
+            model=f"{spec.name} {spec.version}",
+            offsets_m=self.avatar.offsets_m,
+            avatar=self.avatar.name,
+        )
         self.delay_s = spec.timing.delay_s
         self.stats = Stats()
-        self.state = stepper.initial_state(spec, settings.style or spec.usual_style, settings.seed)
+        self._style = self.desk.knobs.style or settings.style or spec.usual_style
+        self.state = stepper.initial_state(spec, self._style, settings.seed)
+        self.input = InputState()
         self.schedule = PoseSchedule()
         self.latest: PoseFrame | None = None
         self.level = 0.0
+        self._figure = figure(self.avatar.offsets_m, self.avatar.measures)
+        self._puppet = initial_puppet(self.desk.knobs)
+        self._extra_delay_s = self.desk.knobs.delay_ms / 1e3
+        self._emitted_s = math.nan
+        self.lips = Lips()
+        self._scheme = scheme_for(self.avatar.kind, face_names)
+        self._face = FaceState()
+        self._orders: queue.Queue[tuple[Callable[[], None], Future[None]]] = queue.Queue(
+            ORDERS_WAITING
+        )
         self._failures: dict[str, int] = {}
 
     @property
@@ -110,8 +167,17 @@ class Pipeline:
         """Pay for everything that is slow the first time, and have a pose before any sound."""
         warm_up(self.engine)
         self.step(math.nan)  # step 0 needs no sound
-        to_rotations(self.schedule.sample(-self.delay_s).directions)
+        rotations = self.schedule.sample(-self.delay_s - self._extra_delay_s).rotations
+        warm_up_puppet(rotations, self.avatar, self._figure)
+        to_directions(rotations)
+        Lips().hear(np.zeros(1600, dtype=np.float32))
         self.stats.begin()
+
+    def take_in(self, samples: F32) -> F32:
+        """(n,) float32 samples as they come to (n,) as they are heard: gain and gate."""
+        knobs = self.desk.knobs
+        heard, self.input = condition(samples, knobs.gain_db, knobs.gate_db, self.input)
+        return heard
 
     def hear(self, samples: F32) -> None:
         """Take in (n,) float32 samples at 16 kHz."""
@@ -125,7 +191,12 @@ class Pipeline:
         Args:
             captured_at_s: when the last sample it hears was captured; NaN if that means nothing.
         """
-        chunk, self.state = stepper.step(self.engine, self.state, captured_at_s)
+        knobs, spec = self.desk.knobs, self.engine.spec
+        style = knobs.style or self.settings.style or spec.usual_style
+        if style != self._style:
+            self._style = style
+            self.state = replace(self.state, style=spec.style_vector(style))
+        chunk, self.state = stepper.step(self.engine, self.state, captured_at_s, knobs.energy)
         self.schedule.merge(chunk)
         self.stats.count_step(chunk.infer_s)
 
@@ -144,16 +215,34 @@ class Pipeline:
 
     def emit(self, stream_s: float) -> Sampled:
         """Make the frame that is due when the stream is so old, and hand it to all targets."""
-        shown_s = stream_s - self.delay_s
+        self._carry_out_orders()
+        knobs = self.desk.knobs
+        shown_s = stream_s - self.delay_s - self._delay_at(stream_s, knobs.delay_ms / 1e3)
         sampled = self.schedule.sample(shown_s)
-        # Between two human poses, or while a change is faded in, a fist may be too tight.
-        directions = straighten_hands(sampled.directions)
+        speaking, voice = self._voice()
+        moved, self._puppet = move(
+            sampled.rotations,
+            shown_s,
+            speaking,
+            voice,
+            knobs,
+            self.settings.seed,
+            self.avatar,
+            self._figure,
+            self._puppet,
+        )
+        directions = to_directions(moved.rotations)
+        face = knobs.face if "face" in knobs.parts else "none"
+        lips = self.lips.at(stream_s - self._extra_delay_s)
+        self._face = advance(self._face, stream_s, lips)
         frame = PoseFrame(
             seq=self.stats.frames,
             stream_time_s=shown_s,
             directions=directions,
-            rotations=to_rotations(directions),
-            hips_m=HIPS_REST_M,
+            rotations=moved.rotations,
+            hips_m=moved.hips_m,
+            blends=blends(self._scheme, face, lips, moved.blink, self._face),
+            bones=moved.bones,
         )
         for client in self.clients:
             try:
@@ -164,6 +253,71 @@ class Pipeline:
         self.stats.count_frame(directions, shown_s - before_s, sampled.starved)
         self.latest = frame
         return sampled
+
+    def add(self, client: Client) -> None:
+        """Open one more target between two frames.
+
+        Raises:
+            ClientError: it cannot be opened.
+        """
+
+        def begin() -> None:
+            client.start(self.info)
+            self.clients.append(client)
+
+        self._order(begin)
+
+    def remove(self, client: Client) -> None:
+        """Flush and close one target between two frames."""
+
+        def end() -> None:
+            self.clients.remove(client)
+            self._close([client])
+
+        self._order(end)
+
+    def _order(self, carry_out: Callable[[], None]) -> None:
+        done: Future[None] = Future()
+        try:
+            self._orders.put_nowait((carry_out, done))
+        except queue.Full:
+            raise ConfigError("too many orders wait: try again") from None
+        try:
+            done.result(_ORDER_S)
+        except FutureTimeout:
+            raise ConfigError("the run does not take orders now: try again") from None
+
+    def _carry_out_orders(self) -> None:
+        while not self._orders.empty():
+            carry_out, done = self._orders.get_nowait()
+            try:
+                carry_out()
+            except Exception as error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+    def _delay_at(self, stream_s: float, wanted_s: float) -> float:
+        """The delay that the knob asks for, which it follows slowly."""
+        passed_s = 0.0 if math.isnan(self._emitted_s) else stream_s - self._emitted_s
+        self._emitted_s = stream_s
+        step_s = DELAY_SLEW * passed_s
+        self._extra_delay_s += min(max(wanted_s - self._extra_delay_s, -step_s), step_s)
+        return self._extra_delay_s
+
+    def listen(self, samples: F32) -> None:
+        """Take in (n,) float32 samples at 16 kHz for the lips, in the emitter's thread."""
+        self.lips.hear(samples)
+
+    def _voice(self) -> tuple[bool, float]:
+        """Whether somebody speaks, and how loud against the usual, 0..1."""
+        heard = self.input
+        speaking = heard.level_db > max(heard.room, _QUIET_DB) + _SPEECH_ABOVE_ROOM_DB
+        if not speaking or math.isnan(heard.voice_db):
+            return speaking, 0.0
+        return speaking, min(
+            max(0.5 + (heard.level_db - heard.voice_db) / _VOICE_SPAN_DB, 0.0), 1.0
+        )
 
     def close(self) -> None:
         """Flush and close all targets."""
@@ -235,7 +389,9 @@ def run_fast(
                 block = next(feed, None)
                 more = block is not None
                 if block is not None:
-                    pipeline.hear(block)
+                    heard = pipeline.take_in(block)
+                    pipeline.hear(heard)
+                    pipeline.listen(heard)
             if until >= pipeline.state.heard_samples:
                 return
             while pipeline.state.next_step <= newest_step(until):

@@ -95,8 +95,13 @@ class AudioRing:
                 self._blocks.popleft()
             self._changed.notify_all()
 
-    def read(self, start: int, stop: int) -> F32:
+    def read(self, start: int, stop: int, peek: bool = False) -> F32:
         """(stop - start,) copy of the samples ``start .. stop - 1``.
+
+        Args:
+            start: first sample.
+            stop: the one after the last.
+            peek: do not count them as read; another reader is the one that must not lose any.
 
         Raises:
             Overrun: some of them have been overwritten.
@@ -107,7 +112,8 @@ class AudioRing:
                 raise IndexError(f"samples {start}..{stop} asked for, {self._written} written")
             if start < self._oldest():
                 raise Overrun(f"sample {start} asked for, the oldest held is {self._oldest()}")
-            self._read_to = max(self._read_to, stop)
+            if not peek:
+                self._read_to = max(self._read_to, stop)
             at = start % self.capacity_samples
             head = self._data[at : at + stop - start]
             return np.concatenate((head, self._data[: stop - start - len(head)]))

@@ -128,7 +128,33 @@ def part(q: Quat, share: float) -> Quat:
     return (s * q[0], s * q[1], s * q[2], math.cos(half))
 
 
+@kernel
+def unit_quat(q: Quat) -> Quat:
+    """A quaternion scaled to length one; NaN for zero."""
+    norm = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])
+    return (q[0] / norm, q[1] / norm, q[2] / norm, q[3] / norm)
+
+
 # --- rotation vectors
+
+
+@kernel
+def to_vector(q: Quat) -> Vec:
+    """The rotation vector of a unit quaternion, the short way round."""
+    sine = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2])
+    sign = 1.0 if q[3] >= 0.0 else -1.0
+    if sine < 1e-12:
+        return (2.0 * sign * q[0], 2.0 * sign * q[1], 2.0 * sign * q[2])
+    scale = sign * 2.0 * math.atan2(sine, abs(q[3])) / sine
+    return (scale * q[0], scale * q[1], scale * q[2])
+
+
+@kernel
+def from_vector(turn: Vec) -> Quat:
+    """The unit quaternion of a rotation vector."""
+    angle = length(turn)
+    s = 0.5 if angle < 1e-9 else math.sin(0.5 * angle) / angle
+    return (s * turn[0], s * turn[1], s * turn[2], math.cos(0.5 * angle))
 
 
 @kernel

@@ -1,7 +1,9 @@
 """From 15 predicted poses a second to a pose at any moment, for two threads.
 
 ``trajectory`` is the curve through the predictions. Here is who holds the newest one, what is
-refused, and what is counted.
+refused, what is counted, and where a stalled model's avatar goes: the motion eases to a stop at the
+last predicted pose, and when no newer one comes the arms sink to rest, so that nobody stands there
+with hands in the air.
 """
 
 from __future__ import annotations
@@ -11,10 +13,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ha2g_live.realtime.skeleton import MEAN_DIRECTION, normalise
+from ha2g_live.realtime.joint_limits import limit
+from ha2g_live.realtime.rest_poses import rest_pose
+from ha2g_live.realtime.retarget import to_rotations
+from ha2g_live.realtime.rotation_arrays import slerp
+from ha2g_live.realtime.skeleton import MEAN_DIRECTION
 from ha2g_live.realtime.timebase import POSE_FPS
 from ha2g_live.realtime.trajectory import evaluate, extend, start_at
 from ha2g_live.realtime.types import F32, PoseChunk
+
+STALL_S = 0.5
+"""A model that has predicted nothing for the moment shown for so long has stalled."""
+SINK_S = 1.6
+"""Time in which a stalled model's avatar goes to rest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +33,12 @@ class Sampled:
     """One sampled pose.
 
     Attributes:
-        directions: (42, 3) float32 unit vectors, the receiver's own.
+        rotations: (55, 4) float32 local unit quaternions, the receiver's own.
         chunk: newest prediction that shaped it; None before the first.
-        starved: no predicted frame was left, the pose is held.
+        starved: no predicted frame was left, the pose is held or sinks to rest.
     """
 
-    directions: F32
+    rotations: F32
     chunk: PoseChunk | None
     starved: bool
 
@@ -40,47 +51,72 @@ class PoseSchedule:
 
     Attributes:
         starved: samples for which no predicted frame was left.
+        stalls: times the model had stalled and the avatar was sent to rest.
         stale: predictions that came after a newer one and were left out.
         damaged: predictions left out because they held something that is not a direction.
-        limited: vectors that were held to ``MAX_TURN_RAD``.
+        limited: turns that were held to ``MAX_TURN_RAD``.
     """
 
     def __init__(self) -> None:
         self.starved = 0
+        self.stalls = 0
         self.stale = 0
         self.damaged = 0
         self.limited = 0
         self._lock = threading.Lock()
-        self._trajectory = start_at(0, normalise(MEAN_DIRECTION))
+        self._trajectory = start_at(0, limit(to_rotations(MEAN_DIRECTION)))
         self._chunk: PoseChunk | None = None
+        self._last_predicted = 0
+        self._sinks = False
         self._now: float | None = None
 
     def merge(self, chunk: PoseChunk) -> None:
         """Replace the frames from ``chunk.first_frame`` on by a newer prediction."""
+        lengths = np.linalg.norm(chunk.directions, axis=-1)
+        sound = bool(((lengths > 1e-3) & np.isfinite(lengths)).all())
+        poses = limit(to_rotations(chunk.directions)) if sound else None
         with self._lock:
             if self._chunk is not None and chunk.first_frame < self._chunk.first_frame:
                 self.stale += 1
                 return
-            lengths = np.linalg.norm(chunk.directions, axis=-1)
-            if not ((lengths > 1e-3) & np.isfinite(lengths)).all():
+            if poses is None:
                 self.damaged += 1
                 return
             if self._now is None and self._chunk is None:
                 # Nothing was shown yet: begin in the first predicted pose.
-                self._trajectory = start_at(chunk.first_frame, normalise(chunk.directions[0]))
-            now = float(self._trajectory.first) if self._now is None else self._now
-            self._trajectory, limited = extend(
-                self._trajectory, chunk.first_frame, chunk.directions, now
-            )
-            self.limited += limited
+                self._trajectory = start_at(chunk.first_frame, poses[0])
+            self._extend(chunk.first_frame, poses)
+            self._last_predicted = self._trajectory.last
             self._chunk = chunk
+            self._sinks = False
 
     def sample(self, stream_time_s: float) -> Sampled:
         """The pose at a moment of the stream. Time never runs backward: an earlier one is held."""
         with self._lock:
             now = stream_time_s * POSE_FPS
             self._now = now if self._now is None else max(now, self._now)
-            directions = evaluate(self._trajectory, self._now).astype(np.float32)
-            starved = self._chunk is None or self._now > self._trajectory.last
+            starved = self._chunk is None or self._now > self._last_predicted
             self.starved += starved
-            return Sampled(directions, self._chunk, starved)
+            stalled = self._chunk is not None and (
+                self._now - self._last_predicted > STALL_S * POSE_FPS
+            )
+            if stalled and not self._sinks:
+                self._sink()
+            return Sampled(evaluate(self._trajectory, self._now), self._chunk, starved)
+
+    def _extend(self, first_frame: int, poses: F32) -> None:
+        now = float(self._trajectory.first) if self._now is None else self._now
+        self._trajectory, limited = extend(self._trajectory, first_frame, poses, now)
+        self.limited += limited
+
+    def _sink(self) -> None:
+        """From here on the way to rest takes the place of a prediction."""
+        self._sinks = True
+        self.stalls += 1
+        held = evaluate(self._trajectory, float(self._trajectory.last))
+        frames = round(SINK_S * POSE_FPS)
+        share = np.linspace(0.0, 1.0, frames + 1)[1:, None]
+        # Minimum-jerk course from one rest to the other.
+        share = share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
+        first_frame = int(self._now or 0.0) + 1
+        self._extend(first_frame, slerp(held[None], rest_pose("sides")[None], share))

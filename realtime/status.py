@@ -64,6 +64,25 @@ def status_text(pipeline: Pipeline, source: Source | None, fps: float, blocks: s
     return "  ".join(parts)
 
 
+class FrameRate:
+    """Output frames a second, over the last whole second, or the figure would dance."""
+
+    def __init__(self) -> None:
+        self._counted_s = time.perf_counter()
+        self._counted_frames = 0
+        self._fps = 0.0
+
+    def of(self, frames: int) -> float:
+        """The rate, given the frames so far."""
+        now_s = time.perf_counter()
+        passed_s = now_s - self._counted_s
+        if self._counted_frames == 0 or passed_s >= 1.0:
+            if self._counted_frames:
+                self._fps = (frames - self._counted_frames) / passed_s
+            self._counted_s, self._counted_frames = now_s, frames
+        return self._fps
+
+
 class StatusLine:
     """Writes the status, as often as it makes sense.
 
@@ -79,9 +98,8 @@ class StatusLine:
         self._stream = stream
         self._in_place = stream.isatty()
         self._blocks = "█░" if _can_write(stream, "█░") else "#."
-        self._shown_s = self._counted_s = time.perf_counter()
-        self._counted_frames = 0
-        self._fps = 0.0
+        self._shown_s = time.perf_counter()
+        self._rate = FrameRate()
         self._dirty = False
 
     def update(self) -> None:
@@ -106,14 +124,8 @@ class StatusLine:
 
     def text(self) -> str:
         """The line as it is now."""
-        now_s, frames = time.perf_counter(), self._pipeline.stats.frames
-        # Over a second, or the figure would dance.
-        passed_s = now_s - self._counted_s
-        if self._counted_frames == 0 or passed_s >= 1.0:
-            if self._counted_frames:
-                self._fps = (frames - self._counted_frames) / passed_s
-            self._counted_s, self._counted_frames = now_s, frames
-        return status_text(self._pipeline, self.source, self._fps, self._blocks)
+        fps = self._rate.of(self._pipeline.stats.frames)
+        return status_text(self._pipeline, self.source, fps, self._blocks)
 
     def clear(self) -> None:
         """Leave the terminal's line empty for whatever comes next."""

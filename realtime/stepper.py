@@ -10,6 +10,7 @@ cut.
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass, replace
 
@@ -19,7 +20,6 @@ import numpy.typing as npt
 from ha2g_live.engines.base import Engine, ModelSpec, State
 from ha2g_live.engines.timing import Timing
 from ha2g_live.realtime.features import LogMelState, initial_log_mel, log_mel, silent_columns
-from ha2g_live.realtime.limits import straighten_hands
 from ha2g_live.realtime.timebase import HOP_SAMPLES, newest_step
 from ha2g_live.realtime.types import F32, PoseChunk
 
@@ -97,7 +97,7 @@ def steps_due(state: StepperState) -> int:
 
 
 def step(
-    engine: Engine, state: StepperState, captured_at_s: float = 0.0
+    engine: Engine, state: StepperState, captured_at_s: float = 0.0, energy: float = 1.0
 ) -> tuple[PoseChunk, StepperState]:
     """Run the next step, which must be due.
 
@@ -105,6 +105,8 @@ def step(
         engine: the model.
         state: the stream so far.
         captured_at_s: when the last sample of the step's window was captured; it is only passed on.
+        energy: what the odds of beginning a gesture are multiplied by; a window model, which
+            chooses none, takes no notice.
 
     Returns:
         The prediction and the new state.
@@ -116,12 +118,12 @@ def step(
     directions, engine_state = engine.step(
         state.columns[None, stop - timing.columns : stop],
         state.style,
-        _noise(engine.spec, state)[None],
+        _noise(engine.spec, state, energy)[None],
         state.engine,
     )
     chunk = PoseChunk(
         first_frame=state.next_step + timing.first_frame,
-        directions=straighten_hands(directions[0]),
+        directions=directions[0],
         heard_samples=max(0, columns) * HOP_SAMPLES,
         captured_at_s=captured_at_s,
         infer_s=time.perf_counter() - started_s,
@@ -153,9 +155,12 @@ def advance(
     return chunks, state
 
 
-def _noise(spec: ModelSpec, state: StepperState) -> F32:
+def _noise(spec: ModelSpec, state: StepperState, energy: float) -> F32:
     if spec.windows is None:
-        return gumbel_noise(state.seed, state.next_step, spec.noise_size)
+        noise = gumbel_noise(state.seed, state.next_step, spec.noise_size)
+        # Entry 0 carries on, then come the ways to rest. The log odds are added to the noise.
+        noise[1 + spec.resting :] += math.log(max(energy, 1e-9))
+        return noise
     return style_noise(state.seed, spec.noise_size)
 
 

@@ -1,13 +1,15 @@
-"""The curve of every bone through predicted poses, and how a newer prediction changes it.
+"""The curve of every joint through predicted poses, and how a newer prediction changes it.
 
-The predicted frames are knots of a uniform cubic B-spline, made a unit vector at the end. Near a
-knot the curve lies at a sixth of the first, two thirds of the second and a sixth of the third of
-it and its neighbours. So its acceleration has no step, and the small tremble of a network from
-frame to frame, which a curve through every knot would show as jerk, is left out. The two ends are
-passed exactly. It is computed as a quintic between two knots, so that both ends may rest.
+A pose is the local rotation of each of the 55 humanoid bones, so what lies between two human poses
+bends at the joints where a person does. The predicted frames are knots of a uniform cubic B-spline
+of quaternions, made unit length at the end. Near a knot the curve lies at a sixth of the first, two
+thirds of the second and a sixth of the third of it and its neighbours. So its acceleration has no
+step, and the small tremble of a network from frame to frame, which a curve through every knot would
+show as jerk, is left out. The two ends are passed exactly. It is computed as a quintic between two
+knots, so that both ends may rest.
 
 A new prediction replaces knots that are already in use. What was shown until then must not jump:
-each bone's difference between the old and the new curve at that moment is kept as a rotation, with
+each joint's difference between the old and the new curve at that moment is kept as a rotation, with
 its speed and acceleration, and led to zero by a quintic over ``BLEND_S``: inertialisation, after
 D. Bollo, "Inertialization: High-Performance Animation Transitions in Gears of War", GDC 2018.
 Position and velocity go on exactly, acceleration to first order of the difference. When the
@@ -27,19 +29,22 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ha2g_live.realtime.humanoid import BONE_COUNT
 from ha2g_live.realtime.kernel import SOURCES, entry, kernel
 from ha2g_live.realtime.rotation import (
+    Quat,
     Vec,
     blend,
-    cross,
+    from_vector,
+    inverse,
     length,
-    scaled,
+    multiply,
+    part,
+    to_vector,
     turned,
-    unit,
-    vector_between,
+    unit_quat,
     vector_rate,
 )
-from ha2g_live.realtime.skeleton import BONE_COUNT
 from ha2g_live.realtime.timebase import POSE_FPS
 from ha2g_live.realtime.types import F32
 
@@ -48,9 +53,9 @@ F64 = npt.NDArray[np.float64]
 BLEND_S = 0.22
 """Time over which a difference of predictions fades out."""
 MAX_TURN_RAD = 1.4
-"""Furthest turn of a bone from one pose frame to the next: 21 rad/s, more than an arm can do.
+"""Furthest turn of a joint from one pose frame to the next: 21 rad/s, more than people do.
 
-It keeps neighbouring knots on one side, where a curve made a unit vector is well behaved.
+It keeps neighbouring knots on one side, where a curve made unit length is well behaved.
 """
 KNOTS = 80
 """Knots kept: those of two windows of 34 frames, which may be shown two windows late.
@@ -63,13 +68,14 @@ _STEP_FRAMES = 0.01  # for velocities and accelerations by central differences
 
 
 class Trajectory(NamedTuple):
-    """The curve of every bone, a plain value.
+    """The curve of every joint, a plain value.
 
     Attributes:
-        knots: (KNOTS, 42, 3) float64 unit vectors, frame ``f`` in row ``f % KNOTS``.
+        knots: (KNOTS, 55, 4) float64 unit quaternions xyzw, frame ``f`` in row ``f % KNOTS``, each
+            of the sign that is nearer to the frame before.
         first: oldest frame held.
         last: newest frame held.
-        turn: (3, 42, 3) rotation vector that is laid over the curve, its velocity and its
+        turn: (3, 55, 3) rotation vector that is laid over the curve, its velocity and its
             acceleration, as they were at ``turn_at``.
         turn_at: moment at which ``turn`` began to fade.
     """
@@ -81,10 +87,10 @@ class Trajectory(NamedTuple):
     turn_at: float
 
 
-def start_at(frame: int, directions: F32) -> Trajectory:
-    """A trajectory that rests in one (42, 3) pose, known from ``frame`` on."""
+def start_at(frame: int, rotations: F32) -> Trajectory:
+    """A trajectory that rests in one (55, 4) pose, known from ``frame`` on."""
     return Trajectory(
-        knots=np.broadcast_to(directions.astype(np.float64), (KNOTS, BONE_COUNT, 3)).copy(),
+        knots=np.broadcast_to(rotations.astype(np.float64), (KNOTS, BONE_COUNT, 4)).copy(),
         first=frame,
         last=frame,
         turn=np.zeros((3, BONE_COUNT, 3)),
@@ -92,34 +98,34 @@ def start_at(frame: int, directions: F32) -> Trajectory:
     )
 
 
-def evaluate(trajectory: Trajectory, now: float) -> F64:
-    """(42, 3) unit vectors at ``now``; before the first and after the last frame the ends hold."""
-    out = np.empty((BONE_COUNT, 3))
+def evaluate(trajectory: Trajectory, now: float) -> F32:
+    """(55, 4) float32 unit quaternions at ``now``; beyond the first and the last frame it holds."""
+    out = np.empty((BONE_COUNT, 4), dtype=np.float32)
     _show(trajectory, float(now), out)
     return out
 
 
 def extend(
-    trajectory: Trajectory, first_frame: int, directions: F32, now: float
+    trajectory: Trajectory, first_frame: int, rotations: F32, now: float
 ) -> tuple[Trajectory, int]:
     """Replace all knots from ``first_frame`` on; what is shown at ``now`` does not step.
 
     Args:
         trajectory: the curve so far.
-        first_frame: frame of ``directions[0]``; frames missing before it are held.
-        directions: (frames, 42, 3) prediction, finite, no zero vector.
+        first_frame: frame of ``rotations[0]``; frames missing before it are held.
+        rotations: (frames, 55, 4) prediction, unit quaternions.
         now: the moment shown last.
 
     Returns:
-        The new curve, and how many vectors had to be held to ``MAX_TURN_RAD``.
+        The new curve, and how many turns had to be held to ``MAX_TURN_RAD``.
     """
-    last = first_frame + len(directions) - 1
+    last = first_frame + len(rotations) - 1
     first = max(trajectory.first, last - KNOTS + 1)
     knots = trajectory.knots.copy()
     for frame in range(max(trajectory.last + 1, first), first_frame):
         knots[frame % KNOTS] = trajectory.knots[trajectory.last % KNOTS]
     # The copy makes one compiled kernel fit read-only and strided predictions.
-    limited = _write_knots(knots, first_frame, np.array(directions, dtype=np.float64, order="C"))
+    limited = _write_knots(knots, first_frame, np.array(rotations, dtype=np.float64, order="C"))
     bare = Trajectory(knots, first, last, np.zeros_like(trajectory.turn), float(now))
     turn = np.empty_like(trajectory.turn)
     _turns_between(bare, trajectory, turn)
@@ -127,33 +133,47 @@ def extend(
 
 
 @entry
-def _show(trajectory: Trajectory, now: float, out: F64, _sources: str = SOURCES) -> None:
-    """All directions at ``now`` into (42, 3)."""
+def _show(trajectory: Trajectory, now: float, out: F32, _sources: str = SOURCES) -> None:
+    """All rotations at ``now`` into (55, 4), with w >= 0."""
     for bone in range(out.shape[0]):
-        out[bone, 0], out[bone, 1], out[bone, 2] = _direction(trajectory, bone, now)
+        q = _rotation(trajectory, bone, now)
+        sign = 1.0 if q[3] >= 0.0 else -1.0
+        for k in range(4):
+            out[bone, k] = sign * q[k]
+
+
+@kernel
+def _knot(knots: F64, frame: int, bone: int) -> Quat:
+    x, y, z, w = knots[frame % KNOTS, bone]
+    return (x, y, z, w)
 
 
 @entry
-def _write_knots(knots: F64, first_frame: int, directions: F64, _sources: str = SOURCES) -> int:
-    """Write poses (frames, 42, 3) as unit vectors, each within ``MAX_TURN_RAD`` of the one before.
+def _write_knots(knots: F64, first_frame: int, rotations: F64, _sources: str = SOURCES) -> int:
+    """Write poses (frames, 55, 4), each within ``MAX_TURN_RAD`` of the one before.
 
     Returns how many had to be held to that.
     """
     limited = 0
-    for n in range(directions.shape[0]):
+    for n in range(rotations.shape[0]):
         frame = first_frame + n
-        for bone in range(directions.shape[1]):
-            x, y, z = directions[n, bone]
-            wanted = unit((x, y, z))
-            x, y, z = knots[(frame - 1) % KNOTS, bone]
-            before = (x, y, z)
-            turn = vector_between(before, wanted)
-            angle = length(turn)
+        for bone in range(rotations.shape[1]):
+            before = _knot(knots, frame - 1, bone)
+            x, y, z, w = rotations[n, bone]
+            wanted = (x, y, z, w)
+            turn = multiply(wanted, inverse(before))
+            angle = length(to_vector(turn))
             if angle > MAX_TURN_RAD:
                 limited += 1
-                wanted = turned(before, scaled(MAX_TURN_RAD / angle, turn))
-            for axis in range(3):
-                knots[frame % KNOTS, bone, axis] = wanted[axis]
+                turn = part(turn, MAX_TURN_RAD / angle)
+                wanted = unit_quat(multiply(turn, before))
+            # Of the two signs of a quaternion the one on the side of the frame before.
+            near = 0.0
+            for k in range(4):
+                near += before[k] * wanted[k]
+            sign = 1.0 if near >= 0.0 else -1.0
+            for k in range(4):
+                knots[frame % KNOTS, bone, k] = sign * wanted[k]
     return limited
 
 
@@ -161,18 +181,16 @@ def _write_knots(knots: F64, first_frame: int, directions: F64, _sources: str = 
 def _turns_between(new: Trajectory, old: Trajectory, out: F64, _sources: str = SOURCES) -> None:
     """Rotations from the new curve to the old at ``new.turn_at``, with velocity and acceleration.
 
-    Into (3, 42, 3), as ``Trajectory.turn``.
+    Into (3, 55, 3), as ``Trajectory.turn``.
     """
     for bone in range(out.shape[1]):
         here, velocity, acceleration = _motion(new, bone, new.turn_at)
         shown, shown_velocity, shown_acceleration = _motion(old, bone, new.turn_at)
-        turn = vector_between(here, shown)
-        # shown = R(w) here, so shown' = (J w') x shown + R here', with J the left Jacobian of R
-        # at w. The acceleration leaves out what is of second order in w.
-        rest = blend(1.0, shown_velocity, -1.0, turned(velocity, turn))
-        turn_velocity = vector_rate(turn, cross(shown, rest))
-        rest = blend(1.0, shown_acceleration, -1.0, turned(acceleration, turn))
-        turn_acceleration = cross(shown, rest)
+        turn = to_vector(multiply(shown, inverse(here)))
+        # shown = R(w) here, so the angular velocity of shown is J w' + R that of here, with J the
+        # left Jacobian of R at w. The acceleration leaves out what is of second order in w.
+        turn_velocity = vector_rate(turn, blend(1.0, shown_velocity, -1.0, turned(velocity, turn)))
+        turn_acceleration = blend(1.0, shown_acceleration, -1.0, turned(acceleration, turn))
         for axis in range(3):
             out[0, bone, axis] = turn[axis]
             out[1, bone, axis] = turn_velocity[axis]
@@ -180,36 +198,37 @@ def _turns_between(new: Trajectory, old: Trajectory, out: F64, _sources: str = S
 
 
 @kernel
-def _motion(trajectory: Trajectory, bone: int, now: float) -> tuple[Vec, Vec, Vec]:
-    """Direction of one bone, its velocity and its acceleration at ``now``, per frame."""
+def _motion(trajectory: Trajectory, bone: int, now: float) -> tuple[Quat, Vec, Vec]:
+    """Rotation of one joint, its angular velocity and acceleration at ``now``, per frame."""
     h = _STEP_FRAMES
-    before = _direction(trajectory, bone, now - h)
-    here = _direction(trajectory, bone, now)
-    after = _direction(trajectory, bone, now + h)
+    here = _rotation(trajectory, bone, now)
+    back = inverse(here)
+    before = to_vector(multiply(_rotation(trajectory, bone, now - h), back))
+    after = to_vector(multiply(_rotation(trajectory, bone, now + h), back))
     velocity = blend(1.0 / (2.0 * h), after, -1.0 / (2.0 * h), before)
-    around = blend(1.0 / h**2, after, 1.0 / h**2, before)
-    return here, velocity, blend(1.0, around, -2.0 / h**2, here)
+    return here, velocity, blend(1.0 / h**2, after, 1.0 / h**2, before)
 
 
 @kernel
-def _direction(trajectory: Trajectory, bone: int, now: float) -> Vec:
-    """Unit vector of one bone at ``now``: the curve, and what is left of the turn over it."""
+def _rotation(trajectory: Trajectory, bone: int, now: float) -> Quat:
+    """Rotation of one joint at ``now``: the curve, and what is left of the turn over it."""
     along = _curve(trajectory, bone, min(max(now, trajectory.first), trajectory.last))
     fade = (now - trajectory.turn_at) / _BLEND_FRAMES
     if fade >= 1.0:
         return along
-    return turned(along, _faded(trajectory.turn, bone, max(fade, 0.0)))
+    return multiply(from_vector(_faded(trajectory.turn, bone, max(fade, 0.0))), along)
 
 
 @kernel
-def _curve(trajectory: Trajectory, bone: int, now: float) -> Vec:
-    """The curve through the knots of one bone at ``now`` in first..last, as a unit vector."""
+def _curve(trajectory: Trajectory, bone: int, now: float) -> Quat:
+    """The curve through the knots of one joint at ``now`` in first..last."""
     left = min(math.floor(now), max(trajectory.last - 1, trajectory.first))
-    return unit(
+    return unit_quat(
         (
             _coordinate(trajectory, bone, 0, left, now - left),
             _coordinate(trajectory, bone, 1, left, now - left),
             _coordinate(trajectory, bone, 2, left, now - left),
+            _coordinate(trajectory, bone, 3, left, now - left),
         )
     )
 
@@ -235,7 +254,7 @@ def _coordinate(trajectory: Trajectory, bone: int, axis: int, left: int, s: floa
 
 @kernel
 def _faded(turn: F64, bone: int, fade: float) -> Vec:
-    """What is left at ``fade`` in 0..1 of a bone's turn in (3, 42, 3)."""
+    """What is left at ``fade`` in 0..1 of a joint's turn in (3, 55, 3)."""
     x, y, z = turn[0, bone]
     dx, dy, dz = turn[1, bone]
     ddx, ddy, ddz = turn[2, bone]

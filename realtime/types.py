@@ -61,6 +61,8 @@ class PoseFrame:
             left-handed axes (x right, y up, z forward), identity = T-pose.
         hips_m: (3,) float32, local position of the hips, Unity axes.
         blends: face blend values by name, 0..1.
+        bones: (55,) bool, which bones are moved. The others are at rest, and are not sent to
+            programs that take them from elsewhere too. None means all.
     """
 
     seq: int
@@ -69,6 +71,7 @@ class PoseFrame:
     rotations: F32
     hips_m: F32
     blends: dict[str, float] = field(default_factory=dict)
+    bones: npt.NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +81,15 @@ class StreamInfo:
     Attributes:
         fps: output frames a second.
         model: name and version of the model that moves the avatar.
+        offsets_m: (55, 3) rest position of each bone of the avatar in its parent's frame, Unity
+            axes, the hips' above the ground; None for the default skeleton.
+        avatar: the avatar's name.
     """
 
     fps: float
     model: str
+    offsets_m: F32 | None = None
+    avatar: str = "default"
 
 
 @dataclass(slots=True)

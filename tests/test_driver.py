@@ -14,14 +14,21 @@ import pytest
 from ha2g_live.clients import encode
 from ha2g_live.clients.jsonl import JsonlClient
 from ha2g_live.engines.base import State
+from ha2g_live.realtime.desk import Desk
 from ha2g_live.realtime.driver import MAX_STEPS_BEHIND, RING_SAMPLES, Driver
 from ha2g_live.realtime.errors import AudioError, ClientError, ConfigError
+from ha2g_live.realtime.humanoid import BONE_NAMES
+from ha2g_live.realtime.knobs import Knobs
 from ha2g_live.realtime.offline import animate
 from ha2g_live.realtime.pacing import HORIZON_S
 from ha2g_live.realtime.pipeline import Pipeline, Settings, run_fast
+from ha2g_live.realtime.retarget import to_rotations
+from ha2g_live.realtime.skeleton import bone_index
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ, newest_step
 from ha2g_live.realtime.types import F32, AudioBlock
 from tests.fakes import EchoEngine, ListClient, ScriptedSource, speech_like
+
+FINGERS = [i for i, bone in enumerate(BONE_NAMES) if bone.endswith(("Proximal", "Intermediate"))]
 
 
 def run(driver: Driver) -> None:
@@ -245,13 +252,19 @@ def test_fast_makes_every_frame_once_and_is_the_offline_motion(tmp_path: Path) -
     sound, client = speech_like(2.0), ListClient()
     path = tmp_path / "motion.jsonl"
     settings = Settings(fps=30, tail_s=1.0, seed=3)
-    pipeline = Pipeline(EchoEngine(), [client, JsonlClient(path)], settings)
+    desk = Desk(Knobs(life=0.0))
+    pipeline = Pipeline(EchoEngine(), [client, JsonlClient(path)], settings, desk)
     run_fast(pipeline, [sound[:777], sound[777:20000], sound[20000:]])
     assert_frames_in_order(client)
     assert [f.stream_time_s for f in client.frames] == [k / 30 for k in range(90)]
     motion = animate(sound, EchoEngine(), fps=30, seed=3, tail_s=1.0)
     shown = np.stack([frame.directions for frame in client.frames])
-    np.testing.assert_allclose(shown, motion.directions[: len(shown)], atol=1e-6)
+    # Arms that touch the body or each other are moved apart, and nothing else.
+    head = [bone_index("spine", "neck"), *range(bone_index("neck", "nose"), shown.shape[1])]
+    np.testing.assert_allclose(shown[:, head], motion.directions[: len(shown), head], atol=1e-6)
+    fingers = to_rotations(motion.directions[: len(shown)])[:, FINGERS]
+    shown_fingers = np.stack([frame.rotations for frame in client.frames])[:, FINGERS]
+    np.testing.assert_allclose(np.abs((shown_fingers * fingers).sum(axis=-1)), 1.0, atol=1e-4)
     lines = path.read_text(encoding="utf-8").splitlines()
     assert len(lines) == 1 + 90
     assert encode.decode_text(lines[-1]).seq == 89
@@ -290,7 +303,7 @@ def test_the_source_may_deliver_from_its_own_thread_only_copies() -> None:
     """What the driver does in the source's thread leaves the block's array free for reuse."""
     driver = Driver(Pipeline(EchoEngine(), [], Settings()), ScriptedSource(speech_like(0.1)))
     block = np.full(320, 0.5, dtype=np.float32)
-    driver._on_block(AudioBlock(block, 1.0))
+    driver._on_block(driver.source, AudioBlock(block, 1.0))
     block[:] = 0.0
     assert driver._ring.read(0, 320).min() == 0.5
 

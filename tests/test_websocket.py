@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import pytest
 from websockets.exceptions import ConnectionClosed, InvalidStatus
-from websockets.sync.client import ClientConnection, connect
+from websockets.sync.client import connect
+from websockets.sync.connection import Connection
 from websockets.typing import Origin
 
 from ha2g_live.clients import encode
@@ -68,17 +69,17 @@ def server() -> Iterator[WebSocketClient]:
     assert "ha2g-net" not in {thread.name for thread in threading.enumerate()}
 
 
-def watch(server: WebSocketClient, **options: Any) -> ClientConnection:
+def watch(server: WebSocketClient, **options: Any) -> Connection:
     uri = f"ws://127.0.0.1:{server.port}"
-    viewer: ClientConnection = connect(uri, compression=None, open_timeout=PATIENCE_S, **options)
+    viewer: Connection = connect(uri, compression=None, open_timeout=PATIENCE_S, **options)
     return viewer
 
 
-def receive(viewer: ClientConnection) -> Any:
+def receive(viewer: Connection) -> Any:
     return json.loads(viewer.recv(timeout=PATIENCE_S))
 
 
-def ask(viewer: ClientConnection, **fields: Any) -> Any:
+def ask(viewer: Connection, **fields: Any) -> Any:
     """Send a request and pass over frames to its answer."""
     viewer.send(json.dumps({"type": "subscribe", **fields}))
     while True:
@@ -556,7 +557,7 @@ def test_a_failure_of_the_thread_reaches_the_owner(monkeypatch: pytest.MonkeyPat
 def test_a_failure_that_no_send_has_reported_is_raised_by_close(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def fail(message: str | bytes, wish: encode.Wish) -> encode.Wish:
+    def fail(message: str | bytes) -> dict[str, Any]:
         raise RuntimeError("planted")
 
     server = WebSocketClient()

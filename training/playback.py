@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from ha2g_live.realtime.errors import ConfigError
-from ha2g_live.realtime.limits import straighten_hands
+from ha2g_live.realtime.joint_limits import limit
+from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.schedule import PoseSchedule
 from ha2g_live.realtime.skeleton import BONE_COUNT, normalise
 from ha2g_live.realtime.timebase import FRAMES_AHEAD, POSE_FPS
@@ -51,5 +52,5 @@ def at_fps(directions: F32, fps: float = MEASURED_FPS) -> F32:
             ahead = poses[step + 1 : step + 1 + FRAMES_AHEAD]
             if len(ahead):
                 schedule.merge(PoseChunk(step + 1, ahead, 0, 0.0, 0.0))
-        shown[frame] = straighten_hands(schedule.sample(now).directions)
+        shown[frame] = to_directions(limit(schedule.sample(now).rotations))
     return shown
