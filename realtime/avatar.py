@@ -2,8 +2,8 @@
 
 Everything is in Unity's axes and as if the bones were not turned at rest, as the humanoid pose
 wants it. A bone that the file does not have is put where turning it is the same as turning a bone
-that is there: in the trunk at its parent, a clavicle at the upper arm. ``fold`` does that turning
-for the wire.
+that is there: in the trunk at its parent, a clavicle at the upper arm, the neck at the head.
+``fold`` does that turning for the wire.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ _NEEDED = (
     "Hips", "Spine", "Head",
     "LeftUpperArm", "LeftLowerArm", "LeftHand", "RightUpperArm", "RightLowerArm", "RightHand",
 )  # fmt: skip
-_TRUNK = ("Chest", "UpperChest", "Neck")
+_TRUNK = ("Chest", "UpperChest")
+_WITH_CHILD = {"Neck": "Head", "LeftShoulder": "LeftUpperArm", "RightShoulder": "RightUpperArm"}
+"""Bones whose turn the bone at their end takes over; turning the parent would turn others too."""
 _SMALLEST_M, _TALLEST_M = 0.1, 20.0
 _T_POSE_WITHIN = 0.985  # cosine between an arm and the horizontal that counts as a T-pose
 
@@ -72,7 +74,7 @@ class Avatar:
     def fold(self, rotations: F32) -> F32:
         """A pose (55, 4) in which bones that the avatar lacks are not turned.
 
-        Their turns are taken over by the parent in the trunk, by the upper arm from the clavicle.
+        Their turns are taken over by the parent in the trunk, elsewhere by the bone at their end.
         """
         if self.present.all():
             return rotations
@@ -81,10 +83,10 @@ class Avatar:
             bone = BONE_INDEX[name]
             if not self.present[bone]:
                 out[PARENTS[bone]] = multiply(out[PARENTS[bone]], out[bone])
-        for side in ("Left", "Right"):
-            clavicle, arm = BONE_INDEX[f"{side}Shoulder"], BONE_INDEX[f"{side}UpperArm"]
-            if not self.present[clavicle]:
-                out[arm] = multiply(out[clavicle], out[arm])
+        for name, child in _WITH_CHILD.items():
+            bone, end = BONE_INDEX[name], BONE_INDEX[child]
+            if not self.present[bone]:
+                out[end] = multiply(out[bone], out[end])
         out[~self.present] = (0.0, 0.0, 0.0, 1.0)
         return out
 
@@ -190,8 +192,8 @@ def _offsets(joints: dict[int, F64], scale: float) -> tuple[F64, bool]:
             places[bone] = joints[bone]
         elif parent < 0 or name in _TRUNK:
             places[bone] = places[parent]
-        elif name.endswith("Shoulder"):
-            places[bone] = joints[BONE_INDEX[name.replace("Shoulder", "UpperArm")]]
+        elif name in _WITH_CHILD:
+            places[bone] = joints[BONE_INDEX[_WITH_CHILD[name]]]
         else:
             places[bone] = places[parent] + scale * REST_OFFSETS_M[bone]
         offsets[bone] = places[bone] - (places[parent] if parent >= 0 else 0.0)

@@ -50,25 +50,28 @@ from ha2g_live.realtime.rotation import (
     ramp,
     rotate,
     scaled,
+    turned,
     unit,
 )
 from ha2g_live.realtime.types import F32
 
 F64 = npt.NDArray[np.float64]
 
-TOGETHER_M = (0.10, 0.30)
+TOGETHER_M = (0.16, 0.34)
 """Palms this near keep their distance from each other; beyond the second figure they do not."""
 TOUCHING_M = (0.04, 0.16)
 """The same for a hand and the body."""
 SKIN_M = 0.006
 """Room left between what would touch."""
-SIDE_TURN_RAD_S = 9.0
+SIDE_TURN_RAD_S = 14.0
 _SOFT_M = 0.008  # of the soft minimum over distances
 _ONSET_M = 0.01  # how softly a push sets in
-_PASSES = 30
+_PASSES, _ROUNDS = 16, 10
 _DONE_M = 2e-4
 _FOREARM_SHARES = np.array([0.0, 0.3, 0.6, 0.85])
 _WALK = np.array(WALK_ORDER)
+_MIDDLE_FINGER = 10
+"""The middle fingertip's joint among a hand's points: palm, three of the thumb, four a finger."""
 _FAR_M = 1e3
 
 
@@ -154,12 +157,24 @@ def _adapt(
         left = reached(left, blend(1.0, left.wrist, 1.0, at(moved, 0)), 0.0)
     if length(at(moved, 1)) > 1e-7:
         right = reached(right, blend(1.0, right.wrist, 1.0, at(moved, 1)), 0.0)
-    for _ in range(_PASSES):
-        left, deep_left = _push_arm(target, ends, left, 0, points, old_left)
-        right, deep_right = _push_arm(target, ends, right, 1, points, old_right)
-        left, right, deep = _part_arms(target, left, right, points, old_left, old_right, towards)
-        if max(deep, deep_left, deep_right) < _DONE_M:
+    for _ in range(_ROUNDS):
+        passes = 0
+        for _ in range(_PASSES):
+            left, deep_left = _push_arm(target, ends, left, 0, points, old_left)
+            right, deep_right = _push_arm(target, ends, right, 1, points, old_right)
+            left, right, deep = _part_arms(
+                target, left, right, points, old_left, old_right, towards
+            )
+            if max(deep, deep_left, deep_right) < _DONE_M:
+                break
+            passes += 1
+        if passes == 0:
             break
+        # What an elbow can do is less than what was asked of it: see what is left to be done.
+        left = _swung_out(target, ends, reached(old_left, left.wrist, swivel_to(old_left, left)))
+        right = _swung_out(
+            target, ends, reached(old_right, right.wrist, swivel_to(old_right, right))
+        )
     _turn_sides(points, old_left, old_right, towards, passed_s)
     for side in range(2):
         old, new = (old_left, left) if side == 0 else (old_right, right)
@@ -322,7 +337,9 @@ def _keep_touch(
     weight = 1.0 - ramp(length(apart), TOGETHER_M[0], TOGETHER_M[1])
     if weight > 0.0:
         here = blend(1.0, at(points[0], 0), -1.0, at(points[1], 0))
-        change = blend(weight, apart, -weight, here)
+        # Smaller hands that meet at their tips have their palms nearer to each other.
+        scale = _hand_m(points, places) / max(_hand_m(there, there_places), 1e-3)
+        change = blend(weight * scale, apart, -weight, here)
         _shift(moved, 0, 0.5, change)
         _shift(moved, 1, -0.5, change)
     there_ends = _body(source, there_turns, there_places)
@@ -334,6 +351,12 @@ def _keep_touch(
             for _ in range(3):
                 now, way = _hand_distance(target, ends, points, side, at(moved, side))
                 _shift(moved, side, weight * (max(was, 0.0) - now), way)
+
+
+@kernel
+def _hand_m(points: Any, places: F64) -> float:
+    """From the left wrist to its middle finger."""
+    return length(blend(1.0, at(points[0], _MIDDLE_FINGER), -1.0, at(places, HANDS[0])))
 
 
 @kernel
@@ -379,6 +402,22 @@ def _push_arm(
 
 
 @kernel
+def _swung_out(figure: Figure, ends: Any, arm: Arm) -> Arm:
+    """The arm turned about the shoulder as a whole where its elbow is in the body."""
+    for _ in range(3):
+        now, way = _distance(figure, ends, arm.elbow, figure.arm_radius[0])
+        if now >= 0.0:
+            break
+        bone = blend(1.0, arm.elbow, -1.0, arm.shoulder)
+        turn = scaled((1e-3 - now) / (arm.upper * arm.upper), cross(bone, way))
+        elbow = blend(1.0, arm.shoulder, 1.0, turned(bone, turn))
+        reach = blend(1.0, arm.wrist, -1.0, arm.shoulder)
+        wrist = blend(1.0, arm.shoulder, 1.0, turned(reach, turn))
+        arm = Arm(arm.shoulder, elbow, wrist, turned(arm.normal, turn), arm.upper, arm.fore)
+    return arm
+
+
+@kernel
 def _segment(arm: Arm, old: Arm, points: F64, side: int, part: int) -> tuple[Vec, Vec]:
     """Ends of an arm's forearm (0) or hand (1), the latter from wrist to middle finger."""
     if part == 0:
@@ -387,8 +426,6 @@ def _segment(arm: Arm, old: Arm, points: F64, side: int, part: int) -> tuple[Vec
     return arm.wrist, blend(1.0, at(points[side], _MIDDLE_FINGER), 1.0, shift)
 
 
-_MIDDLE_FINGER = 10
-"""The middle fingertip's joint among a hand's points: palm, three of the thumb, four a finger."""
 _HAND_RADIUS_M = 0.032
 """Half the width of a hand with its fingers, as a capsule."""
 

@@ -16,14 +16,20 @@ import numpy as np
 from ha2g_live.realtime.joint_limits import limit
 from ha2g_live.realtime.rest_poses import rest_pose
 from ha2g_live.realtime.retarget import to_rotations
-from ha2g_live.realtime.rotation_arrays import slerp
+from ha2g_live.realtime.rotation_arrays import inverse, multiply, power, slerp
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION
 from ha2g_live.realtime.timebase import POSE_FPS
-from ha2g_live.realtime.trajectory import evaluate, extend, start_at
+from ha2g_live.realtime.trajectory import begin_anew, evaluate, extend, start_at
 from ha2g_live.realtime.types import F32, PoseChunk
 
 STALL_S = 0.5
 """A model that has predicted nothing for the moment shown for so long has stalled."""
+COAST = (0.62, 1.0, 1.2, 1.28)
+"""Where a joint is on the frames after the last predicted one, as multiples of its last turn: it
+slows down over a quarter of a second. Seen only when the next prediction is late."""
+RECOVER_S = 0.9
+"""Time in which the motion goes over to that of a model which had stalled, longer than between two
+predictions: by then the two have little in common."""
 SINK_S = 1.6
 """Time in which a stalled model's avatar goes to rest."""
 
@@ -85,8 +91,9 @@ class PoseSchedule:
             if self._now is None and self._chunk is None:
                 # Nothing was shown yet: begin in the first predicted pose.
                 self._trajectory = start_at(chunk.first_frame, poses[0])
-            self._extend(chunk.first_frame, poses)
-            self._last_predicted = self._trajectory.last
+            late = self._now is not None and self._now > self._last_predicted
+            self._last_predicted = chunk.first_frame + len(poses) - 1
+            self._extend(chunk.first_frame, np.concatenate((poses, _coasting(poses))), late)
             self._chunk = chunk
             self._sinks = False
 
@@ -104,9 +111,14 @@ class PoseSchedule:
                 self._sink()
             return Sampled(evaluate(self._trajectory, self._now), self._chunk, starved)
 
-    def _extend(self, first_frame: int, poses: F32) -> None:
+    def _extend(self, first_frame: int, poses: F32, late: bool) -> None:
         now = float(self._trajectory.first) if self._now is None else self._now
-        self._trajectory, limited = extend(self._trajectory, first_frame, poses, now)
+        if late:
+            self._trajectory, limited = begin_anew(
+                self._trajectory, first_frame, poses, now, RECOVER_S
+            )
+        else:
+            self._trajectory, limited = extend(self._trajectory, first_frame, poses, now)
         self.limited += limited
 
     def _sink(self) -> None:
@@ -119,4 +131,11 @@ class PoseSchedule:
         # Minimum-jerk course from one rest to the other.
         share = share**3 * (10.0 - 15.0 * share + 6.0 * share**2)
         first_frame = int(self._now or 0.0) + 1
-        self._extend(first_frame, slerp(held[None], rest_pose("sides")[None], share))
+        self._extend(first_frame, slerp(held[None], rest_pose("sides")[None], share), True)
+
+
+def _coasting(poses: F32) -> F32:
+    """The frames after the last of (n, 55, 4) predicted poses, if no newer prediction comes."""
+    last = poses[-1]
+    turn = multiply(last, inverse(poses[-2])) if len(poses) > 1 else multiply(last, inverse(last))
+    return limit(np.stack([multiply(power(turn, share), last) for share in COAST]))

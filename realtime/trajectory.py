@@ -40,6 +40,7 @@ from ha2g_live.realtime.rotation import (
     length,
     multiply,
     part,
+    scaled,
     to_vector,
     turned,
     unit_quat,
@@ -64,6 +65,7 @@ A curve needs one behind and two ahead of the moment it is asked for.
 """
 
 _BLEND_FRAMES = BLEND_S * POSE_FPS
+_MOST_BULGE, _SMALL_RAD = 4.0, 0.6
 _STEP_FRAMES = 0.01  # for velocities and accelerations by central differences
 
 
@@ -78,6 +80,7 @@ class Trajectory(NamedTuple):
         turn: (3, 55, 3) rotation vector that is laid over the curve, its velocity and its
             acceleration, as they were at ``turn_at``.
         turn_at: moment at which ``turn`` began to fade.
+        fade_frames: time in which it fades.
     """
 
     knots: F64
@@ -85,6 +88,7 @@ class Trajectory(NamedTuple):
     last: int
     turn: F64
     turn_at: float
+    fade_frames: float = _BLEND_FRAMES
 
 
 def start_at(frame: int, rotations: F32) -> Trajectory:
@@ -126,10 +130,43 @@ def extend(
         knots[frame % KNOTS] = trajectory.knots[trajectory.last % KNOTS]
     # The copy makes one compiled kernel fit read-only and strided predictions.
     limited = _write_knots(knots, first_frame, np.array(rotations, dtype=np.float64, order="C"))
-    bare = Trajectory(knots, first, last, np.zeros_like(trajectory.turn), float(now))
-    turn = np.empty_like(trajectory.turn)
-    _turns_between(bare, trajectory, turn)
-    return bare._replace(turn=turn), limited
+    # A long fade that has begun goes on at its pace.
+    left = trajectory.fade_frames - (now - trajectory.turn_at)
+    fade = max(_BLEND_FRAMES, left)
+    bare = Trajectory(knots, first, last, np.zeros_like(trajectory.turn), float(now), fade)
+    return _carried_over(bare, trajectory), limited
+
+
+def begin_anew(
+    trajectory: Trajectory, first_frame: int, rotations: F32, now: float, fade_s: float
+) -> tuple[Trajectory, int]:
+    """Go over to a prediction that has nothing in common with the curve so far.
+
+    The new curve rests in its first pose until ``first_frame``; what was shown fades over it.
+
+    Args:
+        trajectory: the curve so far.
+        first_frame: frame of ``rotations[0]``.
+        rotations: (frames, 55, 4) prediction, unit quaternions.
+        now: the moment shown last.
+        fade_s: time in which the difference to what was shown fades.
+
+    Returns:
+        The new curve, and how many turns had to be held to ``MAX_TURN_RAD``.
+    """
+    knots = start_at(first_frame, rotations[0]).knots
+    limited = _write_knots(knots, first_frame, np.array(rotations, dtype=np.float64, order="C"))
+    last = first_frame + len(rotations) - 1
+    nothing = np.zeros_like(trajectory.turn)
+    bare = Trajectory(knots, first_frame, last, nothing, float(now), fade_s * POSE_FPS)
+    return _carried_over(bare, trajectory), limited
+
+
+def _carried_over(bare: Trajectory, old: Trajectory) -> Trajectory:
+    """A new curve with its difference from the old one laid over it."""
+    turn = np.empty_like(bare.turn)
+    _turns_between(bare, old, turn)
+    return bare._replace(turn=turn)
 
 
 @entry
@@ -191,6 +228,12 @@ def _turns_between(new: Trajectory, old: Trajectory, out: F64, _sources: str = S
         # left Jacobian of R at w. The acceleration leaves out what is of second order in w.
         turn_velocity = vector_rate(turn, blend(1.0, shown_velocity, -1.0, turned(velocity, turn)))
         turn_acceleration = blend(1.0, shown_acceleration, -1.0, turned(acceleration, turn))
+        # Taken along for the whole of a long fade a brief acceleration would swing far out.
+        n = new.fade_frames
+        most = (_SMALL_RAD + _MOST_BULGE * (length(turn) + n * length(turn_velocity))) / (n * n)
+        size = length(turn_acceleration)
+        if size > most:
+            turn_acceleration = scaled(most / size, turn_acceleration)
         for axis in range(3):
             out[0, bone, axis] = turn[axis]
             out[1, bone, axis] = turn_velocity[axis]
@@ -213,10 +256,10 @@ def _motion(trajectory: Trajectory, bone: int, now: float) -> tuple[Quat, Vec, V
 def _rotation(trajectory: Trajectory, bone: int, now: float) -> Quat:
     """Rotation of one joint at ``now``: the curve, and what is left of the turn over it."""
     along = _curve(trajectory, bone, min(max(now, trajectory.first), trajectory.last))
-    fade = (now - trajectory.turn_at) / _BLEND_FRAMES
+    fade = (now - trajectory.turn_at) / trajectory.fade_frames
     if fade >= 1.0:
         return along
-    return multiply(from_vector(_faded(trajectory.turn, bone, max(fade, 0.0))), along)
+    return multiply(from_vector(_faded(trajectory, bone, max(fade, 0.0))), along)
 
 
 @kernel
@@ -253,12 +296,13 @@ def _coordinate(trajectory: Trajectory, bone: int, axis: int, left: int, s: floa
 
 
 @kernel
-def _faded(turn: F64, bone: int, fade: float) -> Vec:
-    """What is left at ``fade`` in 0..1 of a joint's turn in (3, 55, 3)."""
+def _faded(trajectory: Trajectory, bone: int, fade: float) -> Vec:
+    """What is left at ``fade`` in 0..1 of a joint's turn."""
+    turn, n = trajectory.turn, trajectory.fade_frames
     x, y, z = turn[0, bone]
     dx, dy, dz = turn[1, bone]
     ddx, ddy, ddz = turn[2, bone]
-    end, n = (0.0, 0.0, 0.0), _BLEND_FRAMES
+    end = (0.0, 0.0, 0.0)
     return (
         _quintic((x, n * dx, n**2 * ddx), end, fade),
         _quintic((y, n * dy, n**2 * ddy), end, fade),

@@ -177,7 +177,9 @@ def test_a_stall_eases_to_a_stop_and_is_counted() -> None:
     shown = np.array([schedule.sample(k / fps).rotations for k in range(start, end)], dtype=float)
     # The motion is at up to 2.3 rad/s: a hard stop between two samples would give 2300 rad/s^2.
     assert steepest(shown, 2, fps) < 200.0
-    assert_same(shown[-1], at(17), 1e-6)
+    # It coasts a little past the last predicted pose.
+    assert 0.0 < np.abs(shown[-1] - at(17)).max() < 0.1
+    np.testing.assert_array_equal(shown[-1], shown[-100])
     held = [k for k in range(start, end) if k / fps * POSE_FPS > 17]
     assert schedule.starved == 1 + len(held)  # and the one before the first prediction
 
