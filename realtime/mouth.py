@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.kernel import SOURCES, entry
+from ha2g_live.realtime.rotation import ramp
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 
@@ -42,10 +43,15 @@ _BUCKET_FRAMES = 150
 _BUCKETS = 3
 _FLOOR_SHARE = 1.3  # the softest level lies below the mean of the same noise
 _LOUD_KEPT = math.exp(-HOP_SAMPLES / SAMPLE_RATE_HZ / 8.0)  # of the loudness, from frame to frame
+_ABOVE_ROOM = 16.0
 _LEAST_LOUD = 1e-7  # -70 dB: softer than this is nobody
 _CONSONANT_OPEN = 0.3
 _PITCH_LAGS = (40, 200)  # 400 to 80 Hz
 _VOICED = 0.45
+_OCTAVE = 0.9
+_VOICING = (0.5, 0.75)
+"""Height of the autocorrelation's peak of a sound without a voice, and of one with."""
+_VOICED_KEPT = math.exp(-HOP_SAMPLES / SAMPLE_RATE_HZ / 0.12)
 _PITCH_KEPT = math.exp(-HOP_SAMPLES / SAMPLE_RATE_HZ / 6.0)
 
 
@@ -58,7 +64,7 @@ class MouthState:
         frames: frames made so far.
         memory: (k,) float64, see ``_memory``.
         history: (7, BANDS) float32 features of the newest frames, the newest first.
-        shown: (7,) visemes, openness and speech as shown last.
+        shown: (8,) visemes, openness, speech and how voiced it lately was.
     """
 
     tail: F32
@@ -111,7 +117,7 @@ def initial_mouth() -> MouthState:
         frames=0,
         memory=memory,
         history=np.full((_HISTORY, BANDS), -4.0, dtype=np.float32),
-        shown=np.zeros(len(VISEMES) + 2),
+        shown=np.zeros(len(VISEMES) + 3),
     )
 
 
@@ -202,10 +208,19 @@ def _spectra(samples: F32, state: MouthState) -> tuple[F32, F32, MouthState]:
     low[:, 32:] = 0.0
     lags = np.fft.irfft(low)[:, : _PITCH_LAGS[1] + 1] / _WINDOW_LAGS
     span = lags[:, _PITCH_LAGS[0] :]
-    best = span.argmax(axis=1)
+    # Twice the period fits as well: the shortest that nearly does is the voice's.
+    near = span >= _OCTAVE * span.max(axis=1, keepdims=True)
+    best = _peak_after(span, near.argmax(axis=1))
     voiced = span[np.arange(count), best] / np.maximum(lags[:, 0], 1e-12)
     found = np.stack((voiced, best + _PITCH_LAGS[0]), axis=1).astype(np.float32)
     return power.astype(np.float32), found, replace(state, tail=tail)
+
+
+def _peak_after(span: F32, start: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Of each row, the first local maximum from a column on."""
+    rising = np.diff(span, axis=1, append=-np.inf) > 0.0
+    later = np.arange(span.shape[1]) >= start[:, None]
+    return np.asarray((later & ~rising).argmax(axis=1))
 
 
 @entry
@@ -220,7 +235,7 @@ def _features(
 ) -> None:
     """Features (n, FEATURES); level, pitch and voicing (n, 3)."""
     for n in range(power.shape[0]):
-        total = 0.0
+        total = room = 0.0
         bucket = int(memory[1]) // _BUCKET_FRAMES
         fresh = int(memory[1]) % _BUCKET_FRAMES == 0
         for k in range(_HISTORY - 1, 0, -1):
@@ -238,9 +253,11 @@ def _features(
                 floor = min(floor, memory[_BANDS_AT + BANDS * (1 + other) + band])
             clean = max(value - _FLOOR_SHARE * floor, 0.05 * value)
             total += clean
+            room += floor
             history[0, band] = clean
         memory[1] = (memory[1] + 1.0) % (_BUCKETS * _BUCKET_FRAMES)
-        memory[0] = max(total, memory[0] * _LOUD_KEPT, _LEAST_LOUD)
+        # Nobody speaks as softly as the room: its own flicker is not taken for a voice.
+        memory[0] = max(total, memory[0] * _LOUD_KEPT, _ABOVE_ROOM * room, _LEAST_LOUD)
         scale = memory[0] / BANDS
         for band in range(BANDS):
             level = math.log10(max(history[0, band] / scale, 1e-4))
@@ -287,7 +304,10 @@ def _lips(
             total += odds[c]
         for c in range(odds.shape[0]):
             odds[c] /= total
-        strength = 0.35 + 0.65 * extra[n, 0] * extra[n, 0]
+        # A fan or a hiss has no pitch; what is said has one every tenth of a second or two.
+        voiced = ramp(extra[n, 2], _VOICING[0], _VOICING[1])
+        shown[7] = max(voiced, shown[7] * _VOICED_KEPT)
+        strength = (0.35 + 0.65 * extra[n, 0] * extra[n, 0]) * shown[7]
         opened = 0.0
         for v in range(5):
             wanted = strength * odds[1 + v]
@@ -298,7 +318,7 @@ def _lips(
             out[n, v] = shown[v]
             opened += shown[v]
         out[n, 5] = min(opened, 1.0)
-        speech = 1.0 - odds[0]
+        speech = (1.0 - odds[0]) * shown[7]
         shown[6] += (rise if speech > shown[6] else fall) * (speech - shown[6])
         out[n, 6] = shown[6]
         shown[5] = out[n, 5]

@@ -178,13 +178,18 @@ def _mixed(samples: F32, rng: np.random.Generator) -> tuple[F32, int]:
     lead = int(rng.integers(50, 300))
     voice = _coloured(samples, rng)
     total = lead * HOP_SAMPLES + len(voice)
-    bed = _BEDS[int(rng.choice(len(_BEDS), p=(0.4, 0.2, 0.15, 0.1, 0.1, 0.05)))](total, rng)
+    bed = _bed(total, rng)
     speech_rms = float(np.sqrt(np.mean(voice**2)))
     bed_rms = max(float(np.sqrt(np.mean(bed**2))), 1e-9)
     ratio_db = rng.uniform(8.0, 45.0)
     out = bed * (speech_rms / bed_rms * 10.0 ** (-ratio_db / 20.0))
     out[lead * HOP_SAMPLES :] += voice
     return out.astype(np.float32), lead
+
+
+def _bed(count: int, rng: np.random.Generator) -> F32:
+    """Sound without a voice."""
+    return _BEDS[int(rng.choice(len(_BEDS), p=(0.4, 0.2, 0.15, 0.1, 0.1, 0.05)))](count, rng)
 
 
 def gather(
@@ -207,6 +212,13 @@ def gather(
             label = np.concatenate((np.zeros(lead, dtype=np.int64), label))
             features.append(seen[label >= 0])
             labels.append(label[label >= 0])
+        if len(labels) % 3:
+            continue
+        # And a room in which nobody ever spoke: the loudest there is must not pass for a voice.
+        alone = _bed(6 * SAMPLE_RATE_HZ, rng)
+        alone = alone * np.float32(10.0 ** rng.uniform(-3.0, -0.5) / max(np.abs(alone).max(), 1e-9))
+        features.append(features_of(alone))
+        labels.append(np.zeros(len(features[-1]), dtype=np.int64))
     return np.concatenate(features), np.concatenate(labels)
 
 
