@@ -47,11 +47,14 @@ from ha2g_live.realtime.rotation import (
     inverse,
     length,
     multiply,
+    part,
     ramp,
     rotate,
     scaled,
+    to_vector,
     turned,
     unit,
+    unit_quat,
 )
 from ha2g_live.realtime.types import F32
 
@@ -64,6 +67,9 @@ TOUCHING_M = (0.04, 0.16)
 SKIN_M = 0.006
 """Room left between what would touch."""
 SIDE_TURN_RAD_S = 14.0
+CORRECTION_RAD_S = 16.0
+"""How fast what contact does to a joint may change: better a hand in a belly for a moment than an
+arm that jumps."""
 _SOFT_M = 0.008  # of the soft minimum over distances
 _ONSET_M = 0.01  # how softly a push sets in
 _PASSES, _ROUNDS = 16, 10
@@ -76,19 +82,24 @@ _FAR_M = 1e3
 
 
 class Sides(NamedTuple):
-    """Which side of the right arm the left one is on, for each pair of forearms and hands.
+    """What is kept from frame to frame.
 
     Attributes:
-        towards: (2, 2, 3) unit vectors from the right arm's segment to the left arm's; zero before
-            the first frame.
+        towards: (2, 2, 3) which side of the right arm the left one is on, for each pair of forearms
+            and hands: unit vectors from the right arm's segment to the left arm's; zero before the
+            first frame.
+        turns: (2, 3, 4) how upper arm, forearm and hand of both sides were turned by contact.
     """
 
     towards: F64
+    turns: F64
 
 
 def no_sides() -> Sides:
     """Before the first frame."""
-    return Sides(np.zeros((2, 2, 3)))
+    turns = np.zeros((2, 3, 4))
+    turns[..., 3] = 1.0
+    return Sides(np.zeros((2, 2, 3)), turns)
 
 
 DEFAULT_FIGURE = figure()
@@ -111,9 +122,11 @@ def adapt(
         (55, 4) float32 for the avatar, and the sides for the next frame.
     """
     out = np.array(rotations, dtype=np.float32, order="C")
-    towards = sides.towards.copy()
+    asked, towards, turns = out.copy(), sides.towards.copy(), sides.turns.copy()
+    fresh = not towards.any()
     _adapt(out, source, target, target is not source, towards, float(passed_s))
-    return out, Sides(towards)
+    _hold_back(asked, out, turns, math.inf if fresh else CORRECTION_RAD_S * float(passed_s))
+    return out, Sides(towards, turns)
 
 
 def clearance_m(rotations: F32, target: Figure) -> tuple[float, float]:
@@ -186,6 +199,36 @@ def _adapt(
 def _differs(old: Arm, new: Arm) -> bool:
     moved = length(blend(1.0, old.wrist, -1.0, new.wrist))
     return moved + length(blend(1.0, old.elbow, -1.0, new.elbow)) > 1e-7
+
+
+@entry
+def _hold_back(
+    asked: F32, out: F32, turns: F64, most_rad: float, _sources: str = SOURCES
+) -> None:
+    """Keep each joint's turn by contact within reach of what it was; both are updated."""
+    for side in range(2):
+        for k in range(3):
+            bone = (UPPER_ARMS[side], LOWER_ARMS[side], HANDS[side])[k]
+            plain = _local(asked, bone)
+            before = (turns[side, k, 0], turns[side, k, 1], turns[side, k, 2], turns[side, k, 3])
+            now = multiply(_local(out, bone), inverse(plain))
+            change = multiply(now, inverse(before))
+            angle = length(to_vector(change))
+            if angle > most_rad:
+                now = unit_quat(multiply(part(change, most_rad / angle), before))
+                put(out, bone, multiply(now, plain))
+            for n in range(4):
+                turns[side, k, n] = now[n]
+
+
+@kernel
+def _local(pose: F32, bone: int) -> Quat:
+    return (
+        float(pose[bone, 0]),
+        float(pose[bone, 1]),
+        float(pose[bone, 2]),
+        float(pose[bone, 3]),
+    )
 
 
 # --- where things are

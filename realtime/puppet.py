@@ -25,8 +25,8 @@ from ha2g_live.realtime.shaping import moving_bones, shape_of, shaped
 from ha2g_live.realtime.transition import Fade, fade_from, faded, no_fade, smoothed
 from ha2g_live.realtime.types import F32
 
-LIFE_SLEW_S = 0.8
-"""Time in which the ``life`` knob goes from 0 to 1."""
+SLEW_S = 0.8
+"""Time in which the ``life`` and ``smooth`` knobs go from 0 to 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,7 @@ class PuppetState:
         shown: (2, 55, 4) what was shown for them, before life.
         fade: what is left of the last change.
         life: size of the life layer, which follows its knob.
+        smoothing: strength of the filters, which follows its knob.
         attention: whether somebody speaks.
         sides: which side of each other the arms are on.
     """
@@ -54,6 +55,7 @@ class PuppetState:
     shown: F32
     fade: Fade
     life: float
+    smoothing: float
     attention: Attention
     sides: Sides
 
@@ -88,6 +90,7 @@ def initial_puppet(knobs: Knobs) -> PuppetState:
         shown=nothing,
         fade=no_fade(),
         life=knobs.life,
+        smoothing=knobs.smooth,
         attention=Attention(),
         sides=no_sides(),
     )
@@ -119,7 +122,8 @@ def move(
     """
     first = math.isnan(state.now_s)
     passed_s = 0.0 if first else now_s - state.now_s
-    asked, filters = smoothed(rotations, state.smooth, 0.0 if first else knobs.smooth, passed_s)
+    smoothing = _slewed(state.smoothing, knobs.smooth, passed_s)
+    asked, filters = smoothed(rotations, state.smooth, 0.0 if first else smoothing, passed_s)
     shape = shape_of(knobs)
     fade = state.fade
     if not first and shape is not shape_of(state.knobs) and state.passed_s > 0.0:
@@ -134,8 +138,7 @@ def move(
         )
     shown = faded(shaped(asked, shape), fade, now_s)
 
-    step = passed_s / LIFE_SLEW_S
-    amount = state.life + min(max(knobs.life - state.life, -step), step)
+    amount = _slewed(state.life, knobs.life, passed_s)
     attention = attend(state.attention, now_s, speaking, voice)
     life = life_at(now_s, seed, attention, amount, avatar.offsets_m)
     bones = moving_bones(knobs.parts)
@@ -154,9 +157,16 @@ def move(
         shown=np.stack((shown, shown if again else state.shown[0])),
         fade=fade,
         life=amount,
+        smoothing=smoothing,
         attention=attention,
         sides=sides,
     )
+
+
+def _slewed(now: float, wanted: float, passed_s: float) -> float:
+    """A knob's value on its way to where it was turned."""
+    step = passed_s / SLEW_S
+    return now + min(max(wanted - now, -step), step)
 
 
 def warm_up_puppet(rotations: F32, avatar: Avatar, figure: Figure) -> None:
