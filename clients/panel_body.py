@@ -186,7 +186,7 @@ def neutral_body(offsets_m: F32, measures: Measures) -> list[Part]:
         add(
             side + "fore",
             f"{side}LowerArm",
-            tube(zero, bone_at("Hand"), 0.85 * elbow, wrist),
+            tube(zero, bone_at("Hand"), 0.8 * elbow, wrist),
             _SKIN,
         )
         palm = 0.5 * (bone_at("IndexProximal") + bone_at("LittleProximal"))

@@ -16,7 +16,7 @@ from ha2g_live.realtime.types import Source
 REFRESH_S = 0.05
 MEMORY_EVERY_S = 1.0
 MESSAGES_KEPT = 100
-_GETTING_READY = "getting ready (the very first start compiles, which takes some seconds)"
+_GETTING_READY = "getting ready (the very first start compiles, which takes up to half a minute)"
 
 
 class Screen:
