@@ -54,9 +54,7 @@ class Widgets:
         self._seen_changes = -1
         self._following = False  # while the page follows the desk, its callbacks ask for nothing
         gui = server.gui
-        gui.configure_theme(
-            show_logo=False, show_share_button=False, brand_color=(64, 104, 168)
-        )
+        gui.configure_theme(show_logo=False, show_share_button=False, brand_color=(64, 104, 168))
         gui.main_panel.dock_right()
         server.gui.set_panel_label("ha2g-live")
         self._state = gui.add_markdown("")

@@ -202,9 +202,7 @@ def _differs(old: Arm, new: Arm) -> bool:
 
 
 @entry
-def _hold_back(
-    asked: F32, out: F32, turns: F64, most_rad: float, _sources: str = SOURCES
-) -> None:
+def _hold_back(asked: F32, out: F32, turns: F64, most_rad: float, _sources: str = SOURCES) -> None:
     """Keep each joint's turn by contact within reach of what it was; both are updated."""
     for side in range(2):
         for k in range(3):

@@ -15,7 +15,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -216,7 +216,9 @@ def _spectra(samples: F32, state: MouthState) -> tuple[F32, F32, MouthState]:
     return power.astype(np.float32), found, replace(state, tail=tail)
 
 
-def _peak_after(span: F32, start: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def _peak_after(
+    span: npt.NDArray[np.floating[Any]], start: npt.NDArray[np.int64]
+) -> npt.NDArray[np.int64]:
     """Of each row, the first local maximum from a column on."""
     rising = np.diff(span, axis=1, append=-np.inf) > 0.0
     later = np.arange(span.shape[1]) >= start[:, None]

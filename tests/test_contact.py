@@ -51,7 +51,7 @@ def turned(pose: F32, bone: str, axis: tuple[float, float, float], angle_rad: fl
     out = pose.copy()
     turn = np.append(np.sin(angle_rad / 2) * np.array(axis), np.cos(angle_rad / 2))
     out[BONE_INDEX[bone]] = multiply(turn.astype(np.float32), out[BONE_INDEX[bone]])
-    return out
+    return np.asarray(out)
 
 
 def folded_arms(inward_rad: float) -> F32:
@@ -69,7 +69,7 @@ def random_arms(count: int, seed: int) -> F32:
     poses[..., 3] = 1.0
     arms = np.random.default_rng(seed).normal(size=(count, len(ARMS), 4))
     poses[:, ARMS] = arms / np.linalg.norm(arms, axis=-1, keepdims=True)
-    return limit(poses)
+    return np.asarray(limit(poses))
 
 
 @pytest.mark.parametrize("target", [DEFAULT_FIGURE, CHILD, BROAD], ids=["own", "child", "broad"])
@@ -157,7 +157,7 @@ def test_only_the_arms_are_changed_and_hands_keep_how_they_are_turned() -> None:
         turn = rotations[0]
         for bone in chain:
             turn = multiply(turn, rotations[BONE_INDEX[bone]])
-        return turn
+        return np.asarray(turn)
 
     for side in ("Left", "Right"):
         dot = abs(float(world_hand(pose, side) @ world_hand(adapted, side)))

@@ -7,6 +7,7 @@ import threading
 import time
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -323,3 +324,71 @@ def test_the_source_may_deliver_from_its_own_thread_only_copies() -> None:
 def test_settings_out_of_range(settings: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Settings(**settings)  # type: ignore[arg-type]
+
+
+def test_the_source_can_be_replaced_while_it_runs() -> None:
+    client = ListClient()
+    pipeline = Pipeline(EchoEngine(), [client], Settings(tail_s=0.0))
+    first = ScriptedSource(np.full(16_000, 0.1, np.float32), endless=True)
+    second = ScriptedSource(np.full(8_000, 0.5, np.float32))
+    driver = Driver(pipeline, first)
+    driver.start()
+    try:
+        while pipeline.state.heard_samples < 4_000:
+            driver.wait(0.01)
+        driver.switch(second)
+        assert driver.source is second
+        while not driver.wait(0.05):
+            pass
+    finally:
+        driver.stop()
+    # The first was stopped, the run went on with the second to its end, and time never ran back.
+    assert first._thread is None or not first._thread.is_alive()
+    assert driver.summary()["source"]["name"] == "script"
+    assert pipeline.state.heard_samples >= 4_000 + 8_000
+    times = [frame.stream_time_s for frame in client.frames]
+    assert times == sorted(times)
+
+
+def test_a_source_that_cannot_be_opened_leaves_the_old_one() -> None:
+    class Broken(ScriptedSource):
+        def start(self, on_block: Any, on_end: Any) -> None:
+            raise AudioError("the device is gone")
+
+    first = ScriptedSource(np.zeros(16_000, np.float32), endless=True)
+    driver = Driver(Pipeline(EchoEngine(), [], Settings()), first)
+    driver.start()
+    try:
+        driver.wait(0.1)
+        with pytest.raises(AudioError, match="gone"):
+            driver.switch(Broken(np.zeros(10, np.float32)))
+        assert driver.source is first
+        driver.wait(0.1)
+    finally:
+        driver.stop()
+    with pytest.raises(AudioError, match="the sound has ended"):
+        driver.switch(ScriptedSource(np.zeros(10, np.float32)))
+
+
+def test_targets_come_and_go_while_it_runs(tmp_path: Path) -> None:
+    client = ListClient()
+    pipeline = Pipeline(EchoEngine(), [client], Settings(tail_s=0.0))
+    driver = Driver(pipeline, ScriptedSource(np.zeros(16_000, np.float32), endless=True))
+    path = tmp_path / "later.jsonl"
+    recorder = JsonlClient(path)
+    driver.start()
+    try:
+        driver.wait(0.2)
+        pipeline.add(recorder)
+        driver.wait(0.3)
+        pipeline.remove(recorder)
+        frames = len(path.read_text("utf-8").splitlines()) - 1
+        assert frames > 5
+        with pytest.raises(ClientError):
+            pipeline.add(JsonlClient(tmp_path / "no" / "such" / "folder.jsonl"))
+        driver.wait(0.2)
+    finally:
+        driver.stop()
+    assert [c.name for c in pipeline.clients] == [client.name]
+    assert len(path.read_text("utf-8").splitlines()) - 1 == frames
+    assert len(client.frames) > frames

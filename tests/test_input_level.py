@@ -27,7 +27,7 @@ def level_db(samples: F32) -> float:
 
 def hiss(seconds: float, rms_db: float) -> F32:
     noise = np.random.default_rng(0).standard_normal(round(seconds * SAMPLE_RATE_HZ))
-    return (10.0 ** (rms_db / 20.0) * noise).astype(np.float32)
+    return np.asarray(10.0 ** (rms_db / 20.0) * noise, dtype=np.float32)
 
 
 @pytest.fixture(scope="module")

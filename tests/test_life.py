@@ -205,7 +205,10 @@ def run_attention(said: list[tuple[float, bool]], fps: float) -> tuple[Any, Any]
 def test_listening_comes_after_a_silence_and_goes_when_the_person_speaks(fps: float) -> None:
     silence_s = LISTEN_AFTER_S + LISTEN_IN_S + 0.2
     listening, lift = run_attention([(2.0, True), (silence_s, False), (1.0, True)], fps)
-    at = lambda seconds: listening[min(round(seconds * fps), len(listening) - 1)]  # noqa: E731
+
+    def at(seconds: float) -> float:
+        return float(listening[min(round(seconds * fps), len(listening) - 1)])
+
     assert at(2.0 + LISTEN_AFTER_S - 0.2) == 0.0
     assert 0.2 < at(2.0 + LISTEN_AFTER_S + LISTEN_IN_S / 2) < 0.8
     assert at(2.0 + silence_s - 0.1) == 1.0

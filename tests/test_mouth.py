@@ -48,7 +48,7 @@ def vowel(speaker: str, name: str, seconds: float) -> F32:
         turn = 2 * np.pi * hz / SAMPLE_RATE_HZ
         sound = lfilter([1.0 - r], [1.0, -2 * r * np.cos(turn), r * r], sound)
     sound = lfilter([1.0, -0.9], [1.0], sound)
-    return (0.2 * sound / np.abs(sound).max()).astype(np.float32)
+    return np.asarray(0.2 * sound / np.abs(sound).max(), dtype=np.float32)
 
 
 def lips(samples: F32, block: int = 4000) -> MouthFrames:

@@ -87,7 +87,7 @@ def test_every_knob_can_be_turned(
 
 
 def test_the_test_above_knows_every_knob() -> None:
-    (mark,) = (m for m in test_every_knob_can_be_turned.pytestmark if m.name == "parametrize")  # type: ignore[attr-defined]
+    (mark,) = (m for m in test_every_knob_can_be_turned.pytestmark if m.name == "parametrize")
     assert {row[2] for row in mark.args[1]} == set(BY_NAME)
 
 

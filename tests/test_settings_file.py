@@ -102,3 +102,15 @@ def test_init_writes_the_file_and_a_run_reads_it(
     # The command line stands above the file.
     assert main([*run, "--quiet", "--record", "mine.jsonl", "--intensity", "7"]) == 2
     assert "intensity is a number in 0..2, got '7'" in capsys.readouterr().err
+
+
+def test_the_page_about_knobs_has_a_line_for_each() -> None:
+    page = (Path(__file__).parents[1] / "docs/control.md").read_text("utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    named = [row.split("`")[1] for row in rows]
+    assert named[: len(KNOBS)] == [knob.name for knob in KNOBS]
+    for knob, row in zip(KNOBS, rows, strict=False):
+        for word in knob.words:
+            assert f"`{word}`" in row, (knob.name, word)
+        if knob.kind == "number":
+            assert f"{knob.low:g} to {knob.high:g}" in row
