@@ -236,12 +236,12 @@ def _life(
     # --- head and eyes
     glance_yaw, glance_pitch, follow_yaw, follow_pitch = _gaze(now_s, seed, listening)
     nod, tilt = _listening_nods(now_s, seed)
-    small = 1.0 + 1.2 * voice
+    small = 1.0 + 2.4 * voice
     head_yaw = amount * _DEG * 1.6 * small * wander(seed, 100, now_s, 3.2)
     head_pitch = (
         amount
         * _DEG
-        * (1.2 * small * wander(seed, 110, now_s, 2.7) + 3.0 * voice + 6.0 * listening * nod)
+        * (1.2 * small * wander(seed, 110, now_s, 2.7) + 6.0 * voice + 6.0 * listening * nod)
     )
     head_roll = (
         amount * _DEG * (1.2 * small * wander(seed, 120, now_s, 4.1) + 4.0 * listening * tilt)
