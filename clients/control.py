@@ -7,6 +7,7 @@ them for users.
 from __future__ import annotations
 
 import json
+import logging
 from typing import Any
 
 from ha2g_live.realtime.desk import Desk
@@ -17,6 +18,8 @@ REQUESTS = ("set", "get", "order")
 LOCAL, ALL, NONE = "local", "all", "none"
 WHO = (LOCAL, ALL, NONE)
 """Who may control: programs on this computer, everybody who is connected, nobody."""
+
+log = logging.getLogger(__name__)
 
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
@@ -35,6 +38,18 @@ def answer(request: dict[str, Any], desk: Desk) -> str:
         fields = _carry_out(request, desk)
     except Ha2gError as error:
         fields = {"type": "error", "message": str(error)}
+    except Exception as error:  # an order that breaks must not end the channel
+        log.warning("%s failed", request.get("name", request["type"]), exc_info=error)
+        fields = {"type": "error", "message": f"that failed: {error}"}
+    return _with_id(fields, request)
+
+
+def refused(request: dict[str, Any], who: str, host: str) -> str:
+    """The answer to somebody who may not control."""
+    return _with_id({"type": "error", "message": refusal(who, host)}, request)
+
+
+def _with_id(fields: dict[str, Any], request: dict[str, Any]) -> str:
     if isinstance(request.get("id"), str | int):
         fields["id"] = request["id"]
     return _encode(fields)

@@ -13,6 +13,11 @@ _LOCAL = re.compile(r"https?://(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?")
 _ORIGIN = re.compile(r"\*|null|[a-z][a-z0-9+.-]*://[^/\s]*")
 
 
+def is_local_page(origin: str) -> bool:
+    """Whether a page with this Origin header was served by this computer."""
+    return _LOCAL.fullmatch(origin) is not None
+
+
 class Origins:
     """Origins, in the sense of RFC 6454, of the pages that may connect.
 
@@ -40,6 +45,6 @@ class Origins:
         if ANY_ORIGIN in self._allowed:
             return None
         for origin in origins:
-            if origin not in self._allowed and _LOCAL.fullmatch(origin) is None:
+            if origin not in self._allowed and not is_local_page(origin):
                 return origin
         return None

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ipaddress
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +15,7 @@ from typing import Any
 from websockets.asyncio.server import ServerConnection, broadcast
 
 from ha2g_live.clients import control, encode
+from ha2g_live.clients.origins import is_local_page
 from ha2g_live.realtime.desk import Desk
 from ha2g_live.realtime.types import ClientStats, PoseFrame
 
@@ -39,6 +42,7 @@ class Viewer:
         sent: frames written to it.
         dropped: frames it did not get.
         bad_requests: requests it sent that were none.
+        told_changes: how often knobs had been turned when it was last told.
         behind_since_s: monotonic time since when it skips frames; None while it keeps up.
     """
 
@@ -50,6 +54,7 @@ class Viewer:
     dropped: int = 0
     bad_requests: int = 0
     behind_since_s: float | None = None
+    told_changes: int = 0
 
     @property
     def behind(self) -> bool:
@@ -93,15 +98,42 @@ class Viewer:
         desk = self.desk
         if desk is None or not self.may_control:
             peer = self.connection.remote_address
-            raise ValueError(control.refusal(self.who, peer[0] if peer else "an unknown address"))
-        # An order may open a device, which takes seconds; the frames must go on.
-        return await asyncio.to_thread(control.answer, request, desk)
+            host = peer[0] if peer else "an unknown address"
+            return control.refused(request, self.who, host)
+        if request["type"] != "order":
+            return control.answer(request, desk)
+        # An order may open a device, which takes seconds: frames go on, and a server that stops
+        # does not wait for it.
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[str] = loop.create_future()
+
+        def tell(text: str) -> None:
+            if not done.done():
+                done.set_result(text)
+
+        def carry_out() -> None:
+            text = control.answer(request, desk)
+            with contextlib.suppress(RuntimeError):  # the loop has ended meanwhile
+                loop.call_soon_threadsafe(tell, text)
+
+        threading.Thread(target=carry_out, name="ha2g-order", daemon=True).start()
+        left = asyncio.ensure_future(self.connection.wait_closed())
+        try:
+            await asyncio.wait((done, left), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            left.cancel()
+        # Whoever has left gets nothing; sending says so.
+        return done.result() if done.done() else ""
 
     @property
     def may_control(self) -> bool:
         """Whether it may turn knobs."""
         if self.who != control.LOCAL:
             return self.who == control.ALL
+        request = self.connection.request
+        origin = request.headers.get("Origin") if request is not None else None
+        if origin is not None and not is_local_page(origin):
+            return False  # a page of elsewhere, shown in this computer's browser
         peer = self.connection.remote_address
         try:
             return bool(peer) and ipaddress.ip_address(peer[0].split("%")[0]).is_loopback
@@ -149,9 +181,14 @@ class Viewers:
             if viewer.behind:
                 viewer.cut_off()
 
-    def tell(self, text: str) -> None:
-        """Write a message to every viewer that keeps up."""
-        broadcast([v.connection for v in self._viewers if not v.behind], text)
+    def tell(self, desk: Desk) -> None:
+        """Tell every viewer that keeps up where the knobs stand, if it does not know."""
+        late = [v for v in self._viewers if v.told_changes != desk.changes and not v.behind]
+        if late:
+            changes = desk.changes
+            broadcast([viewer.connection for viewer in late], control.knobs_text(desk))
+            for viewer in late:
+                viewer.told_changes = changes
 
     def write(self, frame: PoseFrame, overwritten: int) -> None:
         """Write the frame to every viewer that keeps up.

@@ -93,7 +93,6 @@ class WebSocketClient:
         self._warned_at_s: dict[str, float] = {}
         self._desk = desk
         self._who = who
-        self._told_changes = 0 if desk is None else desk.changes
         self._hello = ""
         self._thread: threading.Thread | None = None
         self._failure = Failure()
@@ -225,6 +224,7 @@ class WebSocketClient:
 
     async def _serve_viewer(self, connection: ServerConnection) -> None:
         viewer = Viewer(connection, self._desk, self._who)
+        viewer.told_changes = 0 if self._desk is None else self._desk.changes
         try:
             await viewer.greet(self._hello)
             self._viewers.add(viewer)
@@ -245,9 +245,8 @@ class WebSocketClient:
         if frame is None:
             return
         try:
-            if self._desk is not None and self._desk.changes != self._told_changes:
-                self._told_changes = self._desk.changes
-                self._viewers.tell(control.knobs_text(self._desk))
+            if self._desk is not None:
+                self._viewers.tell(self._desk)
             self._viewers.write(frame, overwritten)
         except Exception as error:
             self._fail(error)

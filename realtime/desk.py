@@ -51,8 +51,7 @@ class Desk:
             ConfigError: there is no such knob, or it cannot stand there.
         """
         name = name.replace("-", "_")
-        self.update({name: value})
-        new: Value = getattr(self._knobs, name)
+        new: Value = getattr(self.update({name: value}), name)
         return new
 
     def update(self, said: Mapping[str, Any]) -> Knobs:

@@ -176,14 +176,17 @@ def as_dict(knobs: Knobs) -> dict[str, Any]:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # a whole number of thousands of digits
+        return "a number of very many digits"
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _number(knob: Knob, value: Any, wrong: ConfigError) -> float | str:
     if isinstance(value, str) and value in knob.words:
         return value
-    if isinstance(value, bool):
+    if isinstance(value, bool | bytes | bytearray):
         raise wrong
     try:
         number = float(value)

@@ -115,7 +115,7 @@ def load(path: Path) -> SettingsFile:
     try:
         if path.stat().st_size > _LARGEST_BYTES:
             raise ConfigError(f"{path} is no settings file: it is larger than 1 MB")
-        tables = tomllib.loads(path.read_text(encoding="utf-8"))
+        tables = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigError(
             f"cannot read the settings {path}: {error.strerror or error}; "
@@ -123,8 +123,10 @@ def load(path: Path) -> SettingsFile:
         ) from error
     except UnicodeDecodeError:
         raise ConfigError(f"the settings {path} are not text in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"the settings {path} are no TOML: {error}") from None
+    except (ValueError, RecursionError) as error:
+        # TOMLDecodeError is a ValueError; a number of thousands of digits is another.
+        text = " ".join(str(error).split())[:200]
+        raise ConfigError(f"the settings {path} are no TOML: {text}") from None
     knobs: dict[str, Value] = {}
     entries: dict[tuple[str, str], Any] = {}
     for section, table in tables.items():

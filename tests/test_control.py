@@ -166,3 +166,57 @@ def test_without_a_desk_there_is_nothing_to_control() -> None:
     assert page.ask(type="get")["type"] == "error"
     page.close()
     server.close()
+
+
+def test_a_page_of_elsewhere_may_watch_and_not_control(desk: Desk) -> None:
+    server = WebSocketClient(desk=desk, allowed_origins=("https://example.org",))
+    server.start(INFO)
+    uri = f"ws://127.0.0.1:{server.port}"
+    for origin, may in (("https://example.org", False), ("http://localhost:3000", True)):
+        with connect(uri, origin=origin, compression=None) as wire:  # type: ignore[arg-type]
+            assert json.loads(wire.recv(PATIENCE_S))["type"] == "hello"
+            wire.send(json.dumps({"type": "set", "knobs": {"intensity": 0.1}, "id": 5}))
+            answer = json.loads(wire.recv(PATIENCE_S))
+            assert (answer["type"], answer["id"]) == ("knobs" if may else "error", 5)
+            assert (desk.knobs.intensity == 0.1) == may
+    server.close()
+
+
+def test_an_order_that_breaks_is_answered(desk: Desk, page: Page) -> None:
+    def broken(value: Any) -> str:
+        raise OSError("the disk is on fire")
+
+    desk.take_order("record", broken)
+    answer = page.ask(type="order", name="record", id="x")
+    assert answer["type"] == "error"
+    assert "the disk is on fire" in answer["message"]
+    assert page.ask(type="get")["type"] == "state"
+
+
+def test_closing_does_not_wait_for_an_order(desk: Desk) -> None:
+    release = threading.Event()
+    desk.take_order("device", lambda value: str(release.wait(60.0)))
+    server = WebSocketClient(desk=desk)
+    server.start(INFO)
+    page = Page(server)
+    page.wire.send(json.dumps({"type": "order", "name": "device"}))
+    closed = threading.Event()
+
+    def close() -> None:
+        server.close()
+        closed.set()
+
+    threading.Thread(target=close).start()
+    assert closed.wait(20.0), "the server waits for an order that takes a minute"
+    release.set()
+    page.close()
+
+
+def test_a_viewer_is_told_once_and_not_again(
+    server: WebSocketClient, desk: Desk, page: Page
+) -> None:
+    desk.set("mirror", True)
+    for seq in range(3):
+        server.send(make_frame(seq))
+        wanted = ["knobs", "frame"] if seq == 0 else ["frame"]
+        assert [page.read()["type"] for _ in wanted] == wanted

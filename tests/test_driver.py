@@ -345,7 +345,8 @@ def test_the_source_can_be_replaced_while_it_runs() -> None:
     # The first was stopped, the run went on with the second to its end, and time never ran back.
     assert first._thread is None or not first._thread.is_alive()
     assert driver.summary()["source"]["name"] == "script"
-    assert pipeline.state.heard_samples >= 4_000 + 8_000
+    # What is less than a step at the end is not heard.
+    assert pipeline.state.heard_samples > 4_000 + 8_000 - 1_067
     times = [frame.stream_time_s for frame in client.frames]
     assert times == sorted(times)
 

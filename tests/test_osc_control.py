@@ -6,6 +6,7 @@ import shutil
 import socket
 import struct
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -126,6 +127,26 @@ def test_orders_are_given(desk: Desk, sender: socket.socket) -> None:
     assert ask(sender, "/ha2g/order/record", True) == ("/ha2g/done", ["record", "recording True"])
 
 
+def test_an_order_that_breaks_is_answered_and_a_slow_one_holds_nobody_up(
+    desk: Desk, sender: socket.socket
+) -> None:
+    release = threading.Event()
+
+    def slow(value: Any) -> str:
+        assert release.wait(PATIENCE_S)
+        raise OSError("the disk is on fire")
+
+    desk.take_order("record", slow)
+    sender.send(message("/ha2g/order/record", 1).dgram)
+    assert ask(sender, "/ha2g/intensity", 0.5) == ("/ha2g/ok", ["intensity", 0.5])
+    assert "another order" in ask(sender, "/ha2g/order/record", 1)[1][0]
+    release.set()
+    answer = OscMessage(sender.recv(65536))
+    assert answer.address == "/ha2g/error"
+    assert "the disk is on fire" in answer.params[0]
+    assert ask(sender, "/ha2g/intensity", 0.75)[0] == "/ha2g/ok"
+
+
 def test_a_bundle_turns_several(desk: Desk, sender: socket.socket) -> None:
     bundle = OscBundleBuilder(IMMEDIATELY)
     bundle.add_content(message("/ha2g/intensity", 0.5))
@@ -139,12 +160,16 @@ def test_a_bundle_turns_several(desk: Desk, sender: socket.socket) -> None:
 @pytest.mark.parametrize(
     "packet",
     [b"", b"\0", b"/ha2g/intensity", b"#bundle\0", b"#bundle\0" + bytes(8) + b"\xff\xff\xff\xff",
-     b"/ha2g/intensity\0,f\0\0\0", bytes(range(256)), b"/ha2g/style\0,s\0\0\xff\xfe\0\0"],
+     b"/ha2g/intensity\0,f\0\0\0", b"/ha2g/life\0\0,f\0\0", b"/ha2g/life\0\0,f\0\0\0\0",
+     b"/ha2g/life\0\0,b\0\0\0\0\0\x04\1\2\3\4", b"/ha2g/life\0\0,q\0\0\0\0\0\0",
+     b"#bundle\0" + bytes(8) + (b"\0\0\0\x10" + b"#bundle\0" + bytes(8)) * 40,
+     bytes(range(256)), b"/ha2g/style\0,s\0\0\xff\xfe\0\0"],
 )  # fmt: skip
 def test_a_broken_packet_stops_nothing(desk: Desk, sender: socket.socket, packet: bytes) -> None:
     sender.send(packet)
     sender.send(message("/ha2g/intensity", 0.25).dgram)
     wait_for(lambda: desk.knobs.intensity == 0.25)
+    assert desk.knobs == Knobs(intensity=0.25)  # what is cut off is not zero
 
 
 def wait_for(condition: Callable[[], bool]) -> None:

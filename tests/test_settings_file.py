@@ -60,6 +60,9 @@ def test_an_existing_file_is_never_overwritten(tmp_path: Path) -> None:
         ("[input]\nmic = [1]", "input.mic is a text"),
         ("knobs = 3", "write [knobs]"),
         ("[knobs\nintensity = 1", "no TOML: .*line 1"),
+        ("[knobs]\nlife = 0x" + "f" * 5000, "very many digits|no TOML"),
+        ("[knobs]\nlife = " + "1" * 5000, "no TOML|life is a number"),
+        ("x = " + "[" * 20_000, "no TOML"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_the_file(tmp_path: Path, text: str, said: str) -> None:
@@ -82,6 +85,12 @@ def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
     (tmp_path / "huge.toml").write_bytes(b"#" * 1_000_001)
     with pytest.raises(ConfigError, match="larger than 1 MB"):
         load(tmp_path / "huge.toml")
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "notepad.toml"
+    path.write_bytes(b"\xef\xbb\xbf[knobs]\r\nintensity = 0.5\r\n")
+    assert load(path).knobs == {"intensity": 0.5}
 
 
 def test_init_writes_the_file_and_a_run_reads_it(
