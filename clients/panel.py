@@ -133,6 +133,8 @@ class PanelClient:
             self._server = self._viser.ViserServer(
                 host=self._host, port=self._port, label="ha2g-live", verbose=False
             )
+        # The page could ask for an address on the internet; nobody did.
+        self._server.request_share_url = lambda *_, **__: None
         avatar = default_avatar() if self._avatar_file is None else read_avatar(self._avatar_file)
         scene = Scene(self._server, avatar, self._avatar_file)
         widgets = Widgets(self._server, self._desk)
