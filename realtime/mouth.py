@@ -64,7 +64,7 @@ class MouthState:
         frames: frames made so far.
         memory: (k,) float64, see ``_memory``.
         history: (7, BANDS) float32 features of the newest frames, the newest first.
-        shown: (8,) visemes, openness, speech and how voiced it lately was.
+        shown: (9,) visemes, openness, speech, how voiced it lately was and now is.
     """
 
     tail: F32
@@ -117,12 +117,17 @@ def initial_mouth() -> MouthState:
         frames=0,
         memory=memory,
         history=np.full((_HISTORY, BANDS), -4.0, dtype=np.float32),
-        shown=np.zeros(len(VISEMES) + 3),
+        shown=np.zeros(len(VISEMES) + 4),
     )
 
 
-def hear(samples: F32, state: MouthState) -> tuple[MouthFrames, MouthState]:
-    """Lips for (n,) float32 samples at 16 kHz, finite; blocks of any size give the same frames."""
+def hear(
+    samples: F32, state: MouthState, net: Weights | None = None
+) -> tuple[MouthFrames, MouthState]:
+    """Lips for (n,) float32 samples at 16 kHz, finite; blocks of any size give the same frames.
+
+    ``net`` is the bundled network when left out.
+    """
     power, pitch_power, state = _spectra(samples, state)
     count = len(power)
     features = np.empty((count, FEATURES), dtype=np.float32)
@@ -130,7 +135,7 @@ def hear(samples: F32, state: MouthState) -> tuple[MouthFrames, MouthState]:
     memory, history, shown = state.memory.copy(), state.history.copy(), state.shown.copy()
     _features(power, pitch_power, memory, history, features, extra)
     out = np.empty((count, len(VISEMES) + 2))
-    _lips(features, extra, weights(), shown, out)
+    _lips(features, extra, net or weights(), shown, out)
     frames = MouthFrames(
         first=state.frames,
         visemes=out[:, : len(VISEMES)].astype(np.float32),
@@ -153,9 +158,9 @@ def features_of(samples: F32) -> F32:
     return features
 
 
-def odds_of(features: F32) -> F64:
+def odds_of(features: F32, net: Weights | None = None) -> F64:
     """(n, classes) what the network takes each frame for."""
-    w = weights()
+    w = net or weights()
     logits = np.tanh(features @ w.inner + w.inner_bias) @ w.outer + w.outer_bias
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))
@@ -307,7 +312,9 @@ def _lips(
         for c in range(odds.shape[0]):
             odds[c] /= total
         # A fan or a hiss has no pitch; what is said has one every tenth of a second or two.
-        voiced = ramp(extra[n, 2], _VOICING[0], _VOICING[1])
+        # By chance noise has one too, but seldom in two frames that follow each other.
+        voiced = ramp(min(extra[n, 2], shown[8]), _VOICING[0], _VOICING[1])
+        shown[8] = extra[n, 2]
         shown[7] = max(voiced, shown[7] * _VOICED_KEPT)
         strength = (0.35 + 0.65 * extra[n, 0] * extra[n, 0]) * shown[7]
         opened = 0.0
