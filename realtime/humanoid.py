@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from ha2g_live.realtime.rotation_arrays import multiply, rotate
 from ha2g_live.realtime.skeleton import JOINT_NAMES
 from ha2g_live.realtime.types import F32
 
@@ -152,26 +153,6 @@ Intermediate, Distal.
 """
 
 
-def _multiply(a: F32, b: F32) -> F32:
-    ax, ay, az, aw = np.moveaxis(a, -1, 0)
-    bx, by, bz, bw = np.moveaxis(b, -1, 0)
-    return np.stack(
-        (
-            aw * bx + ax * bw + ay * bz - az * by,
-            aw * by - ax * bz + ay * bw + az * bx,
-            aw * bz + ax * by - ay * bx + az * bw,
-            aw * bw - ax * bx - ay * by - az * bz,
-        ),
-        axis=-1,
-    )
-
-
-def _rotate(q: F32, v: F32) -> F32:
-    axis, w = q[..., :3], q[..., 3:]
-    t: F32 = 2.0 * np.cross(axis, v)
-    return v + w * t + np.cross(axis, t)
-
-
 def world_pose(rotations: F32, hips_m: F32) -> tuple[F32, F32]:
     """Forward kinematics on the default skeleton.
 
@@ -192,8 +173,8 @@ def world_pose(rotations: F32, hips_m: F32) -> tuple[F32, F32]:
             positions[..., bone, :] = hips_m
             continue
         turned = world[..., parent, :]
-        world[..., bone, :] = _multiply(turned, rotations[..., bone, :])
-        positions[..., bone, :] = positions[..., parent, :] + _rotate(turned, REST_OFFSETS_M[bone])
+        world[..., bone, :] = multiply(turned, rotations[..., bone, :])
+        positions[..., bone, :] = positions[..., parent, :] + rotate(turned, REST_OFFSETS_M[bone])
     return world, positions
 
 
@@ -214,5 +195,5 @@ def ted_joint_positions(rotations: F32, hips_m: F32) -> F32:
     """
     world, positions = world_pose(rotations, hips_m)
     head = BONE_INDEX["Head"]
-    face = positions[..., None, head, :] + _rotate(world[..., None, head, :], FACE_POINTS_M)
+    face = positions[..., None, head, :] + rotate(world[..., None, head, :], FACE_POINTS_M)
     return np.concatenate((positions[..., TED_BONES, :], face), axis=-2)

@@ -41,6 +41,7 @@ FILES = (
     "retarget_trunk.py",
     "rig.py",
     "rotation.py",
+    "rotation_arrays.py",
     "shaping.py",
     "sight.py",
     "skeleton.py",

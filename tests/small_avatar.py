@@ -42,7 +42,6 @@ def document(
     flip = np.array((1.0, 1.0, -1.0) if kind == "vrm0" else (-1.0, 1.0, 1.0))
     nodes: list[dict[str, Any]] = [{"name": "root", "children": []}]
     node_of: dict[int, int] = {}
-    extra: dict[int, Any] = {}
     for bone in WALK_ORDER:
         parent = PARENTS[bone]
         place = offsets_m[bone] * flip
@@ -55,7 +54,6 @@ def document(
         nodes.append({"name": name, "translation": place.tolist(), "children": []})
         node_of[bone] = len(nodes) - 1
         nodes[node_of[parent] if parent >= 0 else 0]["children"].append(node_of[bone])
-    del extra
     vertices, joints, faces = _skin(offsets_m, flip, list(node_of))
     blobs = [
         vertices.astype("<f4").tobytes(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_a_mistake_is_one_line_that_names_the_file(tmp_path: Path, text: str, sa
     message = str(caught.value)
     assert "\n" not in message
     assert str(path) in message
-    assert pytest.importorskip("re").search(said.replace("[", r"\[").replace("?", r"\?"), message)
+    assert re.search(said.replace("[", r"\[").replace("?", r"\?"), message)
 
 
 def test_files_that_cannot_be_read_are_said(tmp_path: Path) -> None:
