@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.avatar import axes_of, nodes_of
-from ha2g_live.realtime.body_measures import bone_of_node, skin_joints
-from ha2g_live.realtime.gltf import Glb, GltfError, index_of, obj, objects, open_glb
+from ha2g_live.realtime.body_measures import bone_of_node, skinned
+from ha2g_live.realtime.gltf import Glb, GltfError, index_of, obj, open_glb
 from ha2g_live.realtime.humanoid import BONE_COUNT
 from ha2g_live.realtime.types import F32
 
@@ -54,49 +54,30 @@ def avatar_mesh(path: Path) -> list[MeshPart]:
 
 def _parts(glb: Glb, flip: Any, owner: Any) -> list[MeshPart]:
     parts: list[MeshPart] = []
-    total = 0
-    for node in glb.nodes:
-        mesh = index_of(node.get("mesh"), len(glb.items("meshes")))
-        skin = index_of(node.get("skin"), len(glb.items("skins")))
-        if mesh < 0 or skin < 0:
+    for primitive, joints, bind, position, joint, weight in skinned(glb, MOST_VERTICES):
+        if "indices" not in primitive or primitive.get("mode", 4) != 4:
             continue
-        joints, bind = skin_joints(glb, skin)
         bones = np.maximum(owner[joints], 0)
-        for primitive in objects(glb.items("meshes")[mesh].get("primitives")):
-            attributes = obj(primitive.get("attributes"))
-            needed = {"POSITION", "JOINTS_0", "WEIGHTS_0"} <= set(attributes)
-            if not needed or "indices" not in primitive or primitive.get("mode", 4) != 4:
-                continue
-            position, joint, weight = (
-                glb.accessor(attributes[name]) for name in ("POSITION", "JOINTS_0", "WEIGHTS_0")
+        corners = glb.accessor(primitive["indices"]).reshape(-1)
+        faces = corners[: len(corners) // 3 * 3].reshape(-1, 3)
+        if faces.max(initial=0) >= len(position):
+            return []
+        share = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-6)
+        turn = np.einsum("nk,nkij->nij", share, bind[joint])
+        place = np.einsum("nij,nj->ni", turn[:, :3, :3], position) + turn[:, :3, 3]
+        dense = np.zeros((len(position), BONE_COUNT), dtype=np.float32)
+        for k in range(joint.shape[1]):
+            np.add.at(dense, (np.arange(len(joint)), bones[joint[:, k]]), share[:, k])
+        # A mirror image turns a face inside out.
+        order = (0, 2, 1) if np.prod(flip) < 0 else (0, 1, 2)
+        parts.append(
+            MeshPart(
+                (place * flip).astype(np.float32),
+                faces[:, order].astype(np.uint32),
+                dense,
+                _colour(glb, primitive),
             )
-            total += len(position)
-            if total > MOST_VERTICES:
-                return []
-            corners = glb.accessor(primitive["indices"]).reshape(-1)
-            faces = corners[: len(corners) // 3 * 3].reshape(-1, 3)
-            if (
-                not len(position) == len(joint) == len(weight)
-                or joint.max(initial=0) >= len(joints)
-                or faces.max(initial=0) >= len(position)
-            ):
-                return []
-            weight = weight / np.maximum(weight.sum(axis=1, keepdims=True), 1e-6)
-            turn = np.einsum("nk,nkij->nij", weight, bind[joint])
-            place = np.einsum("nij,nj->ni", turn[:, :3, :3], position) + turn[:, :3, 3]
-            dense = np.zeros((len(position), BONE_COUNT), dtype=np.float32)
-            for k in range(joint.shape[1]):
-                np.add.at(dense, (np.arange(len(joint)), bones[joint[:, k]]), weight[:, k])
-            # A mirror image turns a face inside out.
-            order = (0, 2, 1) if np.prod(flip) < 0 else (0, 1, 2)
-            parts.append(
-                MeshPart(
-                    (place * flip).astype(np.float32),
-                    faces[:, order].astype(np.uint32),
-                    dense,
-                    _colour(glb, primitive),
-                )
-            )
+        )
     return parts
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import fields, replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -110,15 +112,32 @@ def _forearm(vertices: F64, bones: I64, joints: dict[int, F64], found: dict[str,
     found.update({name: float(np.mean(values)) for name, values in ends.items() if values})
 
 
-def skin_vertices(glb: Glb, nodes: dict[int, int]) -> tuple[F64, I64]:
-    """All skinned vertices at rest (n, 3) in the file's axes, and the bone that holds each most.
+class Skinned(NamedTuple):
+    """One primitive of a skinned mesh.
+
+    Attributes:
+        primitive: its JSON.
+        joints: (k,) nodes of the skin's joints.
+        bind: (k, 4, 4) what takes a vertex of each to its rest in space.
+        position: (n, 3) vertices.
+        joint: (n, 4) rows of ``joints`` that hold each vertex.
+        weight: (n, 4) how much.
+    """
+
+    primitive: dict[str, Any]
+    joints: I64
+    bind: F64
+    position: npt.NDArray[Any]
+    joint: npt.NDArray[Any]
+    weight: npt.NDArray[Any]
+
+
+def skinned(glb: Glb, most: int = _MOST_VERTICES) -> Iterator[Skinned]:
+    """All primitives that hang on a skin.
 
     Raises:
-        GltfMeshError: a mesh cannot be read.
+        GltfMeshError: one cannot be read, or they have more than ``most`` vertices.
     """
-    owner = bone_of_node(glb, nodes)
-    places: list[F64] = []
-    bones: list[I64] = []
     total = 0
     for node in glb.nodes:
         mesh = index_of(node.get("mesh"), len(glb.items("meshes")))
@@ -134,19 +153,31 @@ def skin_vertices(glb: Glb, nodes: dict[int, int]) -> tuple[F64, I64]:
                 glb.accessor(attributes[name]) for name in ("POSITION", "JOINTS_0", "WEIGHTS_0")
             )
             total += len(position)
-            if total > _MOST_VERTICES:
-                raise GltfMeshError(f"has more than {_MOST_VERTICES} vertices")
+            if total > most:
+                raise GltfMeshError(f"has more than {most} vertices")
             if not len(position) == len(joint) == len(weight) or position.shape[1] != 3:
                 raise GltfMeshError("is damaged: a mesh's lists differ in length; export it again")
             if joint.min(initial=0) < 0 or joint.max(initial=0) >= len(joints):
                 raise GltfMeshError("is damaged: a mesh names a joint that is not there")
-            strongest = joint[np.arange(len(joint)), weight.argmax(axis=1)].astype(np.int64)
-            turn = bind[strongest]
-            places.append(
-                np.einsum("nij,nj->ni", turn[:, :3, :3], position.astype(np.float64))
-                + turn[:, :3, 3]
-            )
-            bones.append(owner[joints[strongest]])
+            yield Skinned(primitive, joints, bind, position, joint, weight)
+
+
+def skin_vertices(glb: Glb, nodes: dict[int, int]) -> tuple[F64, I64]:
+    """All skinned vertices at rest (n, 3) in the file's axes, and the bone that holds each most.
+
+    Raises:
+        GltfMeshError: a mesh cannot be read.
+    """
+    owner = bone_of_node(glb, nodes)
+    places: list[F64] = []
+    bones: list[I64] = []
+    for _, joints, bind, position, joint, weight in skinned(glb):
+        strongest = joint[np.arange(len(joint)), weight.argmax(axis=1)].astype(np.int64)
+        turn = bind[strongest]
+        places.append(
+            np.einsum("nij,nj->ni", turn[:, :3, :3], position.astype(np.float64)) + turn[:, :3, 3]
+        )
+        bones.append(owner[joints[strongest]])
     if not places:
         return np.zeros((0, 3)), np.zeros(0, dtype=np.int64)
     return np.concatenate(places), np.concatenate(bones)

@@ -36,9 +36,8 @@ from ha2g_live.realtime.reach import (
     turn_of_upper,
     with_lengths,
 )
-from ha2g_live.realtime.rig import HANDS, LOWER_ARMS, SHOULDERS, UPPER_ARMS, put
+from ha2g_live.realtime.rig import HANDS, LOWER_ARMS, SHOULDERS, UPPER_ARMS, get, put
 from ha2g_live.realtime.rotation import (
-    Quat,
     Vec,
     about,
     blend,
@@ -207,9 +206,9 @@ def _hold_back(asked: F32, out: F32, turns: F64, most_rad: float, _sources: str 
     for side in range(2):
         for k in range(3):
             bone = (UPPER_ARMS[side], LOWER_ARMS[side], HANDS[side])[k]
-            plain = _local(asked, bone)
+            plain = get(asked, bone)
             before = (turns[side, k, 0], turns[side, k, 1], turns[side, k, 2], turns[side, k, 3])
-            now = multiply(_local(out, bone), inverse(plain))
+            now = multiply(get(out, bone), inverse(plain))
             change = multiply(now, inverse(before))
             angle = length(to_vector(change))
             if angle > most_rad:
@@ -219,16 +218,6 @@ def _hold_back(asked: F32, out: F32, turns: F64, most_rad: float, _sources: str 
                 turns[side, k, n] = now[n]
 
 
-@kernel
-def _local(pose: F32, bone: int) -> Quat:
-    return (
-        float(pose[bone, 0]),
-        float(pose[bone, 1]),
-        float(pose[bone, 2]),
-        float(pose[bone, 3]),
-    )
-
-
 # --- where things are
 
 
@@ -236,18 +225,13 @@ def _local(pose: F32, bone: int) -> Quat:
 def _walk(pose: F32, figure: Figure, turns: F64, places: F64) -> None:
     """World rotations and positions of all bones, hips at the origin."""
     for bone in _WALK:
-        own = (
-            float(pose[bone, 0]),
-            float(pose[bone, 1]),
-            float(pose[bone, 2]),
-            float(pose[bone, 3]),
-        )
+        own = get(pose, bone)
         parent = PARENT[bone]
         if parent < 0:
             for k in range(4):
                 turns[bone, k] = own[k]
             continue
-        turn = _turn_of(turns, parent)
+        turn = get(turns, parent)
         world = multiply(turn, own)
         step = rotate(turn, at(figure.offsets, bone))
         for k in range(4):
@@ -257,18 +241,13 @@ def _walk(pose: F32, figure: Figure, turns: F64, places: F64) -> None:
 
 
 @kernel
-def _turn_of(turns: F64, bone: int) -> Quat:
-    return (turns[bone, 0], turns[bone, 1], turns[bone, 2], turns[bone, 3])
-
-
-@kernel
 def _find_points(pose: F32, figure: Figure, turns: F64, places: F64, points: Any) -> None:
     """Bones, and the points of both hands (2, m, 3)."""
     _walk(pose, figure, turns, places)
     for side in range(2):
         for n in range(points.shape[1]):
             bone = figure.point_bone[side, n]
-            step = rotate(_turn_of(turns, bone), at(figure.point_at[side], n))
+            step = rotate(get(turns, bone), at(figure.point_at[side], n))
             for k in range(3):
                 points[side, n, k] = places[bone, k] + step[k]
 
@@ -284,7 +263,7 @@ def _points(
 def _arm(side: int, turns: F64, places: F64) -> Arm:
     away = -1.0 if side == 0 else 1.0
     upper = UPPER_ARMS[side]
-    hinge = rotate(_turn_of(turns, upper), (0.0, -away, 0.0))
+    hinge = rotate(get(turns, upper), (0.0, -away, 0.0))
     return arm_of(at(places, upper), at(places, LOWER_ARMS[side]), at(places, HANDS[side]), hinge)
 
 
@@ -295,7 +274,7 @@ def _body(figure: Figure, turns: F64, places: F64) -> Any:
     for n in range(ends.shape[0]):
         bone = figure.volume_bone[n]
         for end in range(2):
-            step = rotate(_turn_of(turns, bone), at(figure.volume_ends[n], end))
+            step = rotate(get(turns, bone), at(figure.volume_ends[n], end))
             for k in range(3):
                 ends[n, end, k] = places[bone, k] + step[k]
     return ends
@@ -570,11 +549,11 @@ def _turn_sides(points: F64, old_left: Arm, old_right: Arm, towards: F64, passed
 @kernel
 def _write(pose: F32, side: int, turns: F64, old: Arm, new: Arm) -> None:
     """The local rotations of an arm that was moved; its hand stays turned as it was."""
-    upper = multiply(turn_of_upper(old, new), _turn_of(turns, UPPER_ARMS[side]))
-    fore = multiply(turn_of_fore(old, new), _turn_of(turns, LOWER_ARMS[side]))
-    put(pose, UPPER_ARMS[side], multiply(inverse(_turn_of(turns, SHOULDERS[side])), upper))
+    upper = multiply(turn_of_upper(old, new), get(turns, UPPER_ARMS[side]))
+    fore = multiply(turn_of_fore(old, new), get(turns, LOWER_ARMS[side]))
+    put(pose, UPPER_ARMS[side], multiply(inverse(get(turns, SHOULDERS[side])), upper))
     put(pose, LOWER_ARMS[side], multiply(inverse(upper), fore))
-    put(pose, HANDS[side], multiply(inverse(fore), _turn_of(turns, HANDS[side])))
+    put(pose, HANDS[side], multiply(inverse(fore), get(turns, HANDS[side])))
 
 
 @entry

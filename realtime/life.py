@@ -30,6 +30,7 @@ from ha2g_live.realtime.rig import (
     SPINE,
     UPPER_ARMS,
     UPPER_CHEST,
+    get,
     put,
 )
 from ha2g_live.realtime.rotation import from_vector, multiply
@@ -169,18 +170,8 @@ def _soft(share: float) -> float:
 def _apply(pose: F32, turns: F32, bones: npt.NDArray[np.bool_], _sources: str = SOURCES) -> None:
     for bone in range(pose.shape[0]):
         if bones[bone]:
-            over = (
-                float(turns[bone, 0]),
-                float(turns[bone, 1]),
-                float(turns[bone, 2]),
-                float(turns[bone, 3]),
-            )
-            own = (
-                float(pose[bone, 0]),
-                float(pose[bone, 1]),
-                float(pose[bone, 2]),
-                float(pose[bone, 3]),
-            )
+            over = get(turns, bone)
+            own = get(pose, bone)
             put(pose, bone, multiply(over, own))
 
 

@@ -66,6 +66,17 @@ def rest(bone: int) -> Vec:
 
 
 @kernel
+def get(pose: Any, bone: int) -> Quat:
+    """A bone's rotation in an array (55, 4), for arithmetic in float64."""
+    return (
+        float(pose[bone, 0]),
+        float(pose[bone, 1]),
+        float(pose[bone, 2]),
+        float(pose[bone, 3]),
+    )
+
+
+@kernel
 def put(out: F32, bone: int, q: Quat) -> None:
     """Write a bone's local rotation into a pose (55, 4), as a unit quaternion with w >= 0."""
     norm = math.sqrt(q[0] * q[0] + q[1] * q[1] + q[2] * q[2] + q[3] * q[3])

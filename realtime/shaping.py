@@ -18,7 +18,7 @@ from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_INDEX, BONE_NAMES
 from ha2g_live.realtime.kernel import SOURCES, entry, kernel
 from ha2g_live.realtime.knobs import PARTS, Knobs
 from ha2g_live.realtime.rest_poses import ARM_BONES, rest_pose
-from ha2g_live.realtime.rig import HANDS, LOWER_ARMS, UPPER_ARMS
+from ha2g_live.realtime.rig import HANDS, LOWER_ARMS, UPPER_ARMS, get
 from ha2g_live.realtime.rotation import (
     Quat,
     from_vector,
@@ -94,8 +94,9 @@ class Shape(NamedTuple):
     chosen: bool
 
 
+@lru_cache(maxsize=64)
 def moving_bones(parts: tuple[str, ...]) -> npt.NDArray[np.bool_]:
-    """(55,) which bones belong to these parts."""
+    """(55,) which bones belong to these parts; one array for all who ask, to be read only."""
     mask = np.zeros(BONE_COUNT, dtype=np.bool_)
     for part in parts:
         mask[list(PART_BONES[part])] = True
@@ -150,13 +151,8 @@ def shaped(rotations: F32, shape: Shape) -> F32:
 
 
 @kernel
-def _row(array: F64, bone: int) -> Quat:
-    return (array[bone, 0], array[bone, 1], array[bone, 2], array[bone, 3])
-
-
-@kernel
 def _taken(pose: F64, shape: Shape, bone: int) -> Quat:
-    x, y, z, w = _row(pose, shape.taken_from[bone])
+    x, y, z, w = get(pose, shape.taken_from[bone])
     return (x, -y, -z, w) if shape.mirrored else (x, y, z, w)
 
 
@@ -177,7 +173,7 @@ def _shaped(pose: F64, shape: Shape, out: F32, _sources: str = SOURCES) -> None:
         resting = (_resting(pose, shape, 0), _resting(pose, shape, 1))
     for bone in range(out.shape[0]):
         q = _taken(pose, shape, bone)
-        hanging = _row(shape.hanging, bone)
+        hanging = get(shape.hanging, bone)
         gain = shape.gain[bone]
         if gain != 1.0:
             turn = to_vector(multiply(q, inverse(hanging)))
@@ -189,7 +185,7 @@ def _shaped(pose: F64, shape: Shape, out: F32, _sources: str = SOURCES) -> None:
         arm = shape.rests[bone]
         if shape.chosen and arm >= 0:
             share = _REST_SHARE * resting[arm]
-            there = _row(shape.resting, bone)
+            there = get(shape.resting, bone)
             q = multiply(from_vector(scaled(share, to_vector(multiply(there, inverse(q))))), q)
         q = unit_quat(q)
         sign = 1.0 if q[3] >= 0.0 else -1.0
@@ -202,7 +198,7 @@ def _resting(pose: F64, shape: Shape, side: int) -> float:
     """1 while an arm hangs at rest, 0 while it gestures."""
     far = 0.0
     for bone in (UPPER_ARMS[side], LOWER_ARMS[side], HANDS[side]):
-        turn = multiply(_taken(pose, shape, bone), inverse(_row(shape.hanging, bone)))
+        turn = multiply(_taken(pose, shape, bone), inverse(get(shape.hanging, bone)))
         weight = 0.35 if bone == HANDS[side] else 1.0
         far += weight * length(to_vector(turn)) * min(shape.gain[bone], 1.0)
     return 1.0 - ramp(far, _AT_REST_RAD[0], _AT_REST_RAD[1])

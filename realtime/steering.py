@@ -20,8 +20,6 @@ from ha2g_live.realtime.status import FrameRate
 if TYPE_CHECKING:
     from ha2g_live.clients.panel import Report
 
-_DEVICES_EVERY_S = 5.0
-
 
 class Steering:
     """The channels of control of one run: ``with Steering(...)``.
@@ -45,7 +43,6 @@ class Steering:
         self._recorder: JsonlClient | None = None
         self._rate = FrameRate()
         self._devices: tuple[str, ...] = ()
-        self._listed_s = -_DEVICES_EVERY_S
         self._open = ExitStack()
         desk = driver.pipeline.desk
         desk.take_order("device", self.change_device)
@@ -114,9 +111,6 @@ class Steering:
         from ha2g_live.clients.panel import Report, Target
 
         pipeline, source = self._driver.pipeline, self._driver.source
-        now_s = time.monotonic()
-        if now_s - self._listed_s >= _DEVICES_EVERY_S and isinstance(source, MicrophoneSource):
-            self._listed_s = now_s
         if not self._devices:
             self._devices = _device_names()
         stats = pipeline.stats

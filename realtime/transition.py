@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT
-from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.kernel import SOURCES, entry
+from ha2g_live.realtime.rig import get
 from ha2g_live.realtime.rotation import (
-    Quat,
     Vec,
     blend,
     from_vector,
@@ -111,11 +111,6 @@ def _wide(pose: F32) -> F64:
     return np.array(pose, dtype=np.float64, order="C")
 
 
-@kernel
-def _row(array: F64, bone: int) -> Quat:
-    return (array[bone, 0], array[bone, 1], array[bone, 2], array[bone, 3])
-
-
 @entry
 def _difference(
     shown: F64,
@@ -127,14 +122,12 @@ def _difference(
     _sources: str = SOURCES,
 ) -> None:
     for bone in range(out.shape[1]):
-        here, there = _row(new, bone), _row(shown, bone)
+        here, there = get(new, bone), get(shown, bone)
         turn = to_vector(multiply(there, inverse(here)))
         old_rate = scaled(
-            1.0 / passed_s, to_vector(multiply(there, inverse(_row(shown_before, bone))))
+            1.0 / passed_s, to_vector(multiply(there, inverse(get(shown_before, bone))))
         )
-        new_rate = scaled(
-            1.0 / passed_s, to_vector(multiply(here, inverse(_row(new_before, bone))))
-        )
+        new_rate = scaled(1.0 / passed_s, to_vector(multiply(here, inverse(get(new_before, bone)))))
         rate = vector_rate(turn, blend(1.0, old_rate, -1.0, turned(new_rate, turn)))
         for k in range(3):
             out[0, bone, k] = turn[k]
@@ -151,7 +144,7 @@ def _lay_over(pose: F32, turn: F64, share: float, _sources: str = SOURCES) -> No
     for bone in range(pose.shape[0]):
         start: Vec = (turn[0, bone, 0], turn[0, bone, 1], turn[0, bone, 2])
         rate: Vec = (turn[1, bone, 0], turn[1, bone, 1], turn[1, bone, 2])
-        q = (float(pose[bone, 0]), float(pose[bone, 1]), float(pose[bone, 2]), float(pose[bone, 3]))
+        q = get(pose, bone)
         q = unit_quat(multiply(from_vector(blend(place, start, speed, rate)), q))
         sign = 1.0 if q[3] >= 0.0 else -1.0
         for k in range(4):
@@ -161,12 +154,7 @@ def _lay_over(pose: F32, turn: F64, share: float, _sources: str = SOURCES) -> No
 @entry
 def _filter(pose: F32, filters: F32, share: float, _sources: str = SOURCES) -> None:
     for bone in range(pose.shape[0]):
-        wanted = (
-            float(pose[bone, 0]),
-            float(pose[bone, 1]),
-            float(pose[bone, 2]),
-            float(pose[bone, 3]),
-        )
+        wanted = get(pose, bone)
         for stage in range(2):
             q = (
                 float(filters[stage, bone, 0]),

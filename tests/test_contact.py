@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
-
 import numpy as np
 import pytest
 
-from ha2g_live.realtime.body import Figure, Measures, figure
+from ha2g_live.benchmarks.avatars import made_up
+from ha2g_live.realtime.body import Figure, figure
 from ha2g_live.realtime.contact import (
     DEFAULT_FIGURE,
     adapt,
@@ -15,7 +14,7 @@ from ha2g_live.realtime.contact import (
     hand_points,
     no_sides,
 )
-from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_INDEX, REST_OFFSETS_M
+from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_INDEX
 from ha2g_live.realtime.joint_limits import limit
 from ha2g_live.realtime.rest_poses import rest_pose
 from ha2g_live.realtime.rotation_arrays import inverse, multiply, slerp
@@ -29,22 +28,7 @@ ARMS = [
 ]
 
 
-def other_figure(size: float, arms: float, broad: float) -> Figure:
-    offsets = size * REST_OFFSETS_M
-    for side in ("Left", "Right"):
-        for bone in ("LowerArm", "Hand"):
-            offsets[BONE_INDEX[side + bone]] *= arms
-        offsets[BONE_INDEX[f"{side}UpperArm"], 0] *= broad
-    measures = {
-        field.name: getattr(Measures(), field.name)
-        * size
-        * (broad if field.name.startswith(("hips", "belly", "chest")) else 1.0)
-        for field in fields(Measures)
-    }
-    return figure(offsets.astype(np.float32), Measures(**measures))
-
-
-CHILD, BROAD = other_figure(0.62, 0.9, 0.95), other_figure(1.0, 0.92, 1.3)
+CHILD, BROAD = (figure(avatar.offsets_m, avatar.measures) for avatar in made_up())
 
 
 def turned(pose: F32, bone: str, axis: tuple[float, float, float], angle_rad: float) -> F32:
