@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from ha2g_live.engines.timing import Timing, WindowSpec
-from ha2g_live.realtime.errors import ModelError
+from ha2g_live.realtime.errors import ConfigError, ModelError
 from ha2g_live.realtime.skeleton import BONE_COUNT
 from ha2g_live.realtime.timebase import COLUMNS_PER_STEP, FRAMES_AHEAD, MEL_BANDS
 from ha2g_live.realtime.types import F32
@@ -33,6 +33,9 @@ _STYLES_SHOWN = 20
 
 REST = "idle:"
 """Names of ways to rest begin so."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Arithmetic of a model: single, half, or 8-bit whole numbers for the products."""
 
 SPEC_KEY = "ha2g_live_spec"
 """Metadata entry of a model file that holds its ``ModelSpec`` as JSON."""
@@ -58,6 +61,7 @@ class ModelSpec:
         start: state arrays of somebody who stands silent, base64 of little-endian float32; what
             is not there starts at zero.
         windows: what a window model adds; None for the live network.
+        precision: of the file's arithmetic, one of ``PRECISIONS``.
     """
 
     name: str
@@ -68,6 +72,7 @@ class ModelSpec:
     default_style: str = ""
     start: dict[str, str] = field(default_factory=dict)
     windows: WindowSpec | None = None
+    precision: str = PRECISIONS[0]
 
     @property
     def timing(self) -> Timing:
@@ -181,11 +186,60 @@ class ModelSpec:
                 default_style=str(fields.get("default_style", "")),
                 start={str(k): str(v) for k, v in fields.get("start", {}).items()},
                 windows=WindowSpec(**fields["windows"]) if fields.get("windows") else None,
+                precision=str(fields.get("precision", PRECISIONS[0])),
             )
+            if spec.precision not in PRECISIONS:
+                raise ValueError(f"unknown precision {spec.precision!r}")
             spec.initial_state()  # raises where a stored array does not fit
             return spec
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ModelError(f"{where} has a damaged spec ({error}): export it again") from error
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What an opened engine can do.
+
+    Attributes:
+        device: where it computes, for a person: ``cpu`` or the GPU's name.
+        precision: one of ``PRECISIONS``; what goes in and comes out is float32 always.
+        max_batch: most streams in one step; None when there is no such bound.
+    """
+
+    device: str = "cpu"
+    precision: str = PRECISIONS[0]
+    max_batch: int | None = None
+
+
+class Bound(Protocol):
+    """An engine with buffers of its own for a fixed number of streams: nothing is allocated a step.
+
+    Fill ``audio``, ``style`` and ``noise``, call ``run``, read ``directions``. The arrays are the
+    same ones for good, and ``directions`` is overwritten by the next ``run``. The state stays where
+    the engine computes.
+
+    Threads: one thread at a time.
+
+    Attributes:
+        audio: (batch, columns, 128) float32.
+        style: (batch, styles) float32.
+        noise: (batch, noise) float32.
+        directions: (batch, frames, 42, 3) float32.
+    """
+
+    audio: F32
+    style: F32
+    noise: F32
+    directions: F32
+
+    def run(self, keep: bool = True) -> None:
+        """One step. Without ``keep`` the state stays as it was: a look ahead."""
+
+    def read_state(self) -> State:
+        """A copy of the state."""
+
+    def write_state(self, state: State) -> None:
+        """Replace the state; the arrays are copied."""
 
 
 class Engine(Protocol):
@@ -197,6 +251,10 @@ class Engine(Protocol):
     @property
     def spec(self) -> ModelSpec:
         """What the opened model is."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Where and how it computes."""
 
     def step(self, audio: F32, style: F32, noise: F32, state: State) -> tuple[F32, State]:
         """The step of one pose frame; ``spec.timing`` says when it is due and what it speaks of.
@@ -213,8 +271,70 @@ class Engine(Protocol):
             Directions (batch, frames, 42, 3), and the new state.
         """
 
+    def bind(self, batch: int) -> Bound:
+        """Buffers for ``batch`` streams, in their initial state.
+
+        Raises:
+            ConfigError: the batch is below 1 or more than the engine can do.
+        """
+
     def close(self) -> None:
-        """Release the model. May be called twice."""
+        """Release the model. May be called twice. What was bound is of no more use."""
+
+
+class Stepping:
+    """What an engine adds to ``spec`` and ``step`` when it has nothing faster."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Where and how it computes."""
+        return Capabilities()
+
+    def bind(self: Engine, batch: int) -> Bound:
+        """Buffers for ``batch`` streams."""
+        return Wrapped(self, batch)
+
+
+class Wrapped:
+    """Gives an engine without buffers of its own the form of ``Bound``."""
+
+    def __init__(self, engine: Engine, batch: int) -> None:
+        check_batch(batch, engine.capabilities)
+        spec = engine.spec
+        self._engine = engine
+        self._state = spec.initial_state(batch)
+        self.audio = np.zeros((batch, spec.timing.columns, MEL_BANDS), dtype=np.float32)
+        self.style = spec.style_vector(batch=batch)
+        self.noise = np.zeros((batch, spec.noise_size), dtype=np.float32)
+        self.directions = np.zeros((batch, spec.timing.frames, BONE_COUNT, 3), dtype=np.float32)
+
+    def run(self, keep: bool = True) -> None:
+        """One step; see ``Bound``."""
+        directions, after = self._engine.step(self.audio, self.style, self.noise, self._state)
+        self.directions[:] = directions
+        if keep:
+            self._state = after
+
+    def read_state(self) -> State:
+        """A copy of the state."""
+        return {name: value.copy() for name, value in self._state.items()}
+
+    def write_state(self, state: State) -> None:
+        """Replace the state."""
+        self._state = {name: value.copy() for name, value in state.items()}
+
+
+def check_batch(batch: int, capabilities: Capabilities) -> None:
+    """Refuse a number of streams that an engine cannot do.
+
+    Raises:
+        ConfigError: it is below 1 or above the engine's bound.
+    """
+    most = capabilities.max_batch
+    if batch < 1 or (most is not None and batch > most):
+        raise ConfigError(
+            f"a batch of {batch} streams is not possible: this engine takes 1 to {most or 'any'}"
+        )
 
 
 def check_bindings(
@@ -233,8 +353,14 @@ def check_bindings(
         where: the file, for the message.
 
     Raises:
-        ModelError: a binding is missing, is not float32, or has another shape.
+        ModelError: a binding is missing, is not float32, has another shape, or is one too many.
     """
+    unknown = [name for name in found if name not in expected]
+    if unknown:
+        raise ModelError(
+            f"{where} has {kind} {unknown[0]!r}, which this version does not know: "
+            "use a model that was exported for it"
+        )
     for name, shape in expected.items():
         if name not in found:
             raise ModelError(f"{where} has no {kind} {name!r}: it is not a ha2g-live model")

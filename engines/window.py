@@ -14,7 +14,7 @@ from typing import Protocol
 
 import numpy as np
 
-from ha2g_live.engines.base import ModelSpec, State
+from ha2g_live.engines.base import Capabilities, ModelSpec, State, Stepping
 from ha2g_live.engines.nine_bones import to_expressive
 from ha2g_live.engines.ted import SEED_FRAMES, STRIDE_FRAMES, WINDOW_FRAMES, skeleton
 from ha2g_live.realtime.errors import ConfigError
@@ -45,7 +45,7 @@ class WindowModel(Protocol):
         """Release the model. May be called twice."""
 
 
-class WindowEngine:
+class WindowEngine(Stepping):
     """Slides a window model along streams; see ``engines.base.Engine``.
 
     A stream's state is ``history``: the 34 newest poses, as joined. Where windows were skipped, the
@@ -55,13 +55,20 @@ class WindowEngine:
         model: what runs a window.
     """
 
-    def __init__(self, model: WindowModel, spec: ModelSpec, hop_frames: int | None) -> None:
+    def __init__(
+        self,
+        model: WindowModel,
+        spec: ModelSpec,
+        hop_frames: int | None,
+        capabilities: Capabilities | None = None,
+    ) -> None:
         hop = DEFAULT_HOP_FRAMES if hop_frames is None else hop_frames
         if not 1 <= hop <= STRIDE_FRAMES:
             raise ConfigError(f"--hop must be in 1..{STRIDE_FRAMES} frames, got {hop}")
         assert spec.windows is not None
         windows = replace(spec.windows, hop_frames=hop)
         self.model = model
+        self._capabilities = capabilities or Capabilities()
         self._skeleton = skeleton(windows.skeleton)
         self._hop = hop
         self._given = SEED_FRAMES if windows.seed == "start" else WINDOW_FRAMES - hop
@@ -73,6 +80,11 @@ class WindowEngine:
     def spec(self) -> ModelSpec:
         """What the opened model is."""
         return self._spec
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Where and how it computes."""
+        return self._capabilities
 
     def step(self, audio: F32, style: F32, noise: F32, state: State) -> tuple[F32, State]:
         """One window; see ``engines.base.Engine``."""

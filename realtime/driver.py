@@ -1,7 +1,7 @@
 """The live path, from sound to targets, and the threads it runs in.
 
     source's thread   source ──block──> ring
-    "ha2g-infer"      ring ──> pipeline.hear, pipeline.step ──> schedule
+    "ha2g-infer"      ring ──> pipeline.hear, pipeline.step, pipeline.look ──> schedule
     "ha2g-emit"       schedule ──> pipeline.emit ──> clients (each with a thread of its own)
     owner             start, wait, stop; every error ends up here
 
@@ -112,6 +112,7 @@ class Driver:
         every = pipeline.state.timing.every_frames
         self._may_be_behind = max(1, MAX_STEPS_BEHIND // every)
         self._started_s = 0.0
+        self._first_sample_s = math.nan
         self._source_lock = threading.Lock()
         self._switching = threading.Lock()
         self._switched_at_s: float | None = None
@@ -200,6 +201,10 @@ class Driver:
             "source": {
                 "name": self.source.name,
                 "samples": self.pipeline.state.heard_samples,
+                # On the monotonic clock, with which other programs here can compare their own.
+                "first_sample_s": None
+                if math.isnan(self._first_sample_s)
+                else round(self._first_sample_s, 6),
                 "xruns": self.source.xruns,
                 "bad_samples": self.source.bad_samples,
                 "ring_overwritten": self._ring.overwritten,
@@ -240,6 +245,8 @@ class Driver:
             samples = block.samples
             if self._switched_at_s is not None:
                 samples = np.concatenate((self._gap(block), samples))
+            if not self._ring.written:
+                self._first_sample_s = block.captured_at_s - len(samples) / SAMPLE_RATE_HZ
             self._ring.write(self.pipeline.take_in(samples), block.captured_at_s)
 
     def _gap(self, block: AudioBlock) -> F32:
@@ -262,7 +269,7 @@ class Driver:
             if self._ring.closed and not self._play_tail():
                 self._heard_all.set()
                 return
-            if not self._ring.wait_for(samples_heard_at(pipeline.state.next_step), _WAIT_S):
+            if not self._ring.wait_for(stepper.next_event(pipeline.state), _WAIT_S):
                 continue
             pipeline.hear(self._new_samples(pipeline.state.heard_samples))
             if stepper.steps_due(pipeline.state) > self._may_be_behind:
@@ -275,6 +282,8 @@ class Driver:
                 due_s = self._captured_at_s(samples_heard_at(step))
                 if math.isfinite(due_s):
                     self._stream.note_lag(self._clock.now_s() - due_s)
+            if pipeline.may_look:
+                pipeline.look(self._captured_at_s(pipeline.state.heard_samples))
 
     def _new_samples(self, heard: int) -> F32:
         """Everything after the first ``heard`` samples; what is too old to be had is silence."""

@@ -97,9 +97,30 @@ def log_mel(samples: F32, state: LogMelState) -> tuple[F32, LogMelState]:
     for k in range(count):
         frame = pending[k * HOP_SAMPLES : k * HOP_SAMPLES + FFT_SAMPLES]
         levels = _follow(frame, levels)
-        reference_db = max(levels.level_db, levels.noise_db + _NOISE_BELOW_REFERENCE_DB)
-        columns[k] = _column(frame, reference_db)
+        columns[k] = _column(frame, _reference_db(levels))
     return columns, replace(levels, tail=pending[count * HOP_SAMPLES :].copy())
+
+
+def newest_columns(samples: F32, state: LogMelState) -> F32:
+    """The columns that end with the last sample, wherever that falls; the levels stay as they are.
+
+    Args:
+        samples: (1024 + 512 (n - 1),) the newest samples.
+        state: after those samples.
+
+    Returns:
+        (n, 128) as ``log_mel`` scales them.
+    """
+    count = (len(samples) - FFT_SAMPLES) // HOP_SAMPLES + 1
+    reference_db = _reference_db(state)
+    starts = range(0, count * HOP_SAMPLES, HOP_SAMPLES)
+    return np.stack([_column(samples[at : at + FFT_SAMPLES], reference_db) for at in starts])
+
+
+def over_noise_db(samples: F32, state: LogMelState) -> float:
+    """How far the RMS level of (n,) samples stands above that of the room."""
+    power = float(np.dot(samples, samples)) / len(samples)
+    return 10.0 * math.log10(power + _SILENCE_POWER) - state.noise_db
 
 
 def decibels(columns: F32) -> F32:
@@ -111,6 +132,10 @@ def decibels(columns: F32) -> F32:
 def silent_columns(count: int) -> F32:
     """(count, 128) columns of digital silence, for the time before a stream began."""
     return np.full((count, MEL_BANDS), -1.0, dtype=np.float32)
+
+
+def _reference_db(state: LogMelState) -> float:
+    return max(state.level_db, state.noise_db + _NOISE_BELOW_REFERENCE_DB)
 
 
 def _follow(frame: F32, state: LogMelState) -> LogMelState:

@@ -19,7 +19,7 @@ from ha2g_live.realtime.joint_limits import limit
 from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.schedule import PoseSchedule
 from ha2g_live.realtime.skeleton import BONE_COUNT
-from ha2g_live.realtime.stepper import advance, initial_state
+from ha2g_live.realtime.stepper import advance, initial_state, look, look_due
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 
@@ -96,6 +96,9 @@ def animate(
         until = int((frame / fps + delay_s) * SAMPLE_RATE_HZ)
         chunks, state = advance(engine, heard_sound[heard:until], state)
         heard = until
+        if look_due(state):
+            chunk, state = look(engine, state)
+            chunks.append(chunk)
         for chunk in chunks:
             schedule.merge(chunk)
         directions[frame] = to_directions(limit(schedule.sample(frame / fps).rotations))

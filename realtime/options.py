@@ -200,7 +200,11 @@ def _shown(value: Value) -> str:
 def add_model_arguments(group: argparse._ActionsContainer) -> None:
     """Add the choice of engine and model."""
     group.add_argument(
-        "--engine", choices=("onnx", "torch"), default="onnx", help="what runs the model (onnx)"
+        "--engine",
+        default="onnx",
+        metavar="NAME",
+        help="what runs the model: auto measures once and takes the fastest (onnx, on the CPU; "
+        "docs/engines.md names them all)",
     )
     group.add_argument(
         "--model",

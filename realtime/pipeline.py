@@ -47,6 +47,8 @@ _LEVEL_KEPT = 0.8  # of the level shown, from one block to the next
 DELAY_SLEW = 0.35
 """Seconds by which the delay follows its knob in a second: the motion runs a little slower or
 faster meanwhile, and never back."""
+LOOK_STEP_S = 0.012
+"""A model whose step takes longer does not look ahead between its steps (``stepper.look``)."""
 ORDERS_WAITING = 16
 _QUIET_DB, _SPEECH_ABOVE_ROOM_DB = -70.0, 12.0
 _VOICE_SPAN_DB = 24.0
@@ -157,6 +159,7 @@ class Pipeline:
             ORDERS_WAITING
         )
         self._failures: dict[str, int] = {}
+        self._step_s = 0.0
 
     @property
     def tail_samples(self) -> int:
@@ -191,14 +194,32 @@ class Pipeline:
         Args:
             captured_at_s: when the last sample it hears was captured; NaN if that means nothing.
         """
-        knobs, spec = self.desk.knobs, self.engine.spec
-        style = knobs.style or self.settings.style or spec.usual_style
+        self._follow_style()
+        energy = self.desk.knobs.energy
+        chunk, self.state = stepper.step(self.engine, self.state, captured_at_s, energy)
+        self._step_s = chunk.infer_s
+        self.schedule.merge(chunk)
+        self.stats.count_step(chunk.infer_s)
+
+    @property
+    def may_look(self) -> bool:
+        """Whether ``look`` has something new to hear, and a model fast enough for it."""
+        return self._step_s < LOOK_STEP_S and stepper.look_due(self.state)
+
+    def look(self, captured_at_s: float) -> None:
+        """Show at once what was heard since the last step; ``may_look`` must be true."""
+        self._follow_style()
+        energy = self.desk.knobs.energy
+        chunk, self.state = stepper.look(self.engine, self.state, captured_at_s, energy)
+        self.schedule.merge(chunk)
+        self.stats.looks += 1
+
+    def _follow_style(self) -> None:
+        spec = self.engine.spec
+        style = self.desk.knobs.style or self.settings.style or spec.usual_style
         if style != self._style:
             self._style = style
             self.state = replace(self.state, style=spec.style_vector(style))
-        chunk, self.state = stepper.step(self.engine, self.state, captured_at_s, knobs.energy)
-        self.schedule.merge(chunk)
-        self.stats.count_step(chunk.infer_s)
 
     def open(self) -> None:
         """Open all targets, or none.
@@ -383,19 +404,24 @@ def run_fast(
     try:
         feed = _with_tail(blocks, settings, pipeline.tail_samples)
         more = True
+        waiting = np.zeros(0, dtype=np.float32)
         for k in count():
             until = int(k * SAMPLE_RATE_HZ / settings.fps)
-            while more and pipeline.state.heard_samples <= until:
+            heard = pipeline.state.heard_samples
+            while more and heard + len(waiting) <= until:
                 block = next(feed, None)
                 more = block is not None
                 if block is not None:
-                    heard = pipeline.take_in(block)
-                    pipeline.hear(heard)
-                    pipeline.listen(heard)
-            if until >= pipeline.state.heard_samples:
+                    waiting = np.concatenate((waiting, pipeline.take_in(block)))
+            if until >= heard + len(waiting):
                 return
+            pipeline.hear(waiting[: until - heard])
+            pipeline.listen(waiting[: until - heard])
+            waiting = waiting[until - heard :]
             while pipeline.state.next_step <= newest_step(until):
                 pipeline.step(math.nan)
+            if pipeline.may_look:
+                pipeline.look(math.nan)
             pipeline.emit(k / settings.fps)
             _let_recorders_catch_up(pipeline)
             if on_frame is not None:

@@ -26,14 +26,14 @@ __all__ = [
     "list_devices",
 ]
 
-BLOCK_SAMPLES = 320
-"""20 ms."""
+BLOCK_SAMPLES = 160
+"""10 ms, as sound cards deliver."""
 LATE_S = 1.0
 """A file later than this (the computer slept) goes on from now, not in a burst."""
 
 
 class FileSource:
-    """Delivers an audio file in blocks of 20 ms at the speed at which it was spoken.
+    """Delivers an audio file in blocks of 10 ms at the speed at which it was spoken.
 
     The schedule counts from one start time, so it does not drift. A source is started once.
 

@@ -83,6 +83,7 @@ class Stats:
         self.late_frames = 0
         self.starved_frames = 0
         self.steps = 0
+        self.looks = 0
         self.skipped_steps = 0
         self.lost_samples = 0
         self.latency = Timings()
@@ -102,6 +103,7 @@ class Stats:
     def begin(self) -> None:
         """The warm-up is over: time and memory are counted from here."""
         self._started_s = time.perf_counter()
+        self._started_cpu_s = self._cpu_s()
         self._minute_end_s = self._started_s + 60.0
         self.rss_start_bytes = self.rss_bytes = self.rss_peak_bytes = self._rss()
 
@@ -196,7 +198,9 @@ class Stats:
             "late_frames": self.late_frames,
             "missed_frames": self.missed_frames,
             "starved_frames": self.starved_frames,
+            "core_share": round((self._cpu_s() - self._started_cpu_s) / self.elapsed_s, 4),
             "steps": self.steps,
+            "looks": self.looks,
             "skipped_steps": self.skipped_steps,
             "lost_samples": self.lost_samples,
             "latency": self.latency.as_dict(),
@@ -219,6 +223,10 @@ class Stats:
             },
             "minutes": [*self.minutes, self._minute_row()],
         }
+
+    def _cpu_s(self) -> float:
+        times = self._process.cpu_times()
+        return float(times.user + times.system)
 
     def _rss(self) -> int:
         return int(self._process.memory_info().rss)

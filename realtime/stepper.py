@@ -3,7 +3,16 @@
 Step ``n`` may run once ``samples_heard_at(n)`` samples were heard. The live network sees the
 newest three mel columns that are complete at that moment and predicts the pose frames
 ``n + 1 .. n + 3``; a window model has a step every hop, sees the 70 columns before it, and answers
-for frames before ``n`` (``engines.timing.Timing``). Nothing here reads a clock or the size of a
+for frames before ``n`` (``engines.timing.Timing``).
+
+A voice that sets in would have to wait for the next mel column and then for the next step, 50 ms on
+average. So while the hands rest and something sounds, the live network *looks* every 10 ms: the
+last step is run again from the memory it had, with columns that end with the newest sample, and its
+answer takes the place of the first one. What is heard so leaves no trace but in what is shown: the
+next step goes on from the memory that the last one left. In the midst of a gesture there are no
+looks; they would make the motion rougher, and 30 ms are not seen there.
+
+Nothing here reads a clock or the size of a
 block, so one recording and one seed give the same poses live, offline and however the sound was
 cut.
 """
@@ -12,16 +21,36 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.engines.base import Engine, ModelSpec, State
 from ha2g_live.engines.timing import Timing
-from ha2g_live.realtime.features import LogMelState, initial_log_mel, log_mel, silent_columns
-from ha2g_live.realtime.timebase import HOP_SAMPLES, newest_step
+from ha2g_live.realtime.features import (
+    LogMelState,
+    initial_log_mel,
+    log_mel,
+    newest_columns,
+    over_noise_db,
+    silent_columns,
+)
+from ha2g_live.realtime.timebase import (
+    COLUMNS_PER_STEP,
+    FFT_SAMPLES,
+    HOP_SAMPLES,
+    SAMPLE_RATE_HZ,
+    newest_step,
+    samples_heard_at,
+)
 from ha2g_live.realtime.types import F32, PoseChunk
+
+LOOK_SAMPLES = SAMPLE_RATE_HZ // 100
+"""Samples from one look to the next."""
+LOOK_OVER_NOISE_DB = 12.0
+"""Nothing but what stands so far above the room's noise is looked at."""
+_LOOK_BACK_SAMPLES = FFT_SAMPLES + (COLUMNS_PER_STEP - 1) * HOP_SAMPLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +67,10 @@ class StepperState:
         style: (1, styles) weights that sum to one. May be replaced between steps.
         seed: picks the stream of gesture choices, or the style noise of a window model.
         timing: the model's.
+        resting: how many of the model's choices are ways to rest; they come first.
+        before: state of the model before the last step; None before the first.
+        seen_samples: what the last step or look has heard.
+        recent: the newest samples, as many as a look hears.
     """
 
     features: LogMelState
@@ -49,6 +82,10 @@ class StepperState:
     style: F32
     seed: int
     timing: Timing
+    resting: int = 0
+    before: State | None = None
+    seen_samples: int = 0
+    recent: F32 = field(default_factory=lambda: np.zeros(_LOOK_BACK_SAMPLES, dtype=np.float32))
 
 
 def initial_state(spec: ModelSpec, style: str, seed: int) -> StepperState:
@@ -68,6 +105,7 @@ def initial_state(spec: ModelSpec, style: str, seed: int) -> StepperState:
         style=spec.style_vector(style),
         seed=seed,
         timing=spec.timing,
+        resting=spec.resting,
     )
 
 
@@ -87,6 +125,7 @@ def hear(samples: F32, state: StepperState) -> StepperState:
         columns=np.concatenate((state.columns[drop:], columns)),
         first_column=state.first_column + drop,
         heard_samples=state.heard_samples + len(samples),
+        recent=np.concatenate((state.recent, samples))[-_LOOK_BACK_SAMPLES:],
     )
 
 
@@ -113,23 +152,89 @@ def step(
     """
     timing = state.timing
     columns = timing.columns_until(state.next_step)
+    noise = _noise(engine.spec, state.seed, state.next_step, energy)
     stop = columns - state.first_column
-    started_s = time.perf_counter()
-    directions, engine_state = engine.step(
-        state.columns[None, stop - timing.columns : stop],
-        state.style,
-        _noise(engine.spec, state, energy)[None],
-        state.engine,
+    given = state.columns[stop - timing.columns : stop]
+    heard = max(0, columns) * HOP_SAMPLES
+    chunk, after = _answer(
+        engine, state, state.next_step, given, heard, noise, state.engine, captured_at_s
     )
+    return chunk, replace(
+        state,
+        next_step=state.next_step + timing.every_frames,
+        engine=after,
+        before=state.engine,
+        seen_samples=samples_heard_at(state.next_step),
+    )
+
+
+def look_due(state: StepperState) -> bool:
+    """Whether something sounds that neither a step nor a look has heard; no step is due."""
+    if not _waits(state) or state.heard_samples - state.seen_samples < LOOK_SAMPLES:
+        return False
+    return over_noise_db(state.recent[-LOOK_SAMPLES:], state.features) > LOOK_OVER_NOISE_DB
+
+
+def look(
+    engine: Engine, state: StepperState, captured_at_s: float = 0.0, energy: float = 1.0
+) -> tuple[PoseChunk, StepperState]:
+    """Run the last step again with what was heard since; the memory it leaves is not kept.
+
+    The chances of the step to come decide what begins, as they will when it is due. What the last
+    step began stays begun. Arguments and results are those of ``step``.
+    """
+    assert state.before is not None
+    last = state.next_step - state.timing.every_frames
+    drawn = last if _began(state.engine) else state.next_step
+    noise = _noise(engine.spec, state.seed, drawn, energy)
+    given = newest_columns(state.recent, state.features)
+    heard = state.heard_samples
+    chunk, _ = _answer(engine, state, last, given, heard, noise, state.before, captured_at_s)
+    return chunk, replace(state, seen_samples=heard)
+
+
+def next_event(state: StepperState) -> int:
+    """Samples that must have been heard before there may be something to do."""
+    step_at = samples_heard_at(state.next_step)
+    if not _waits(state):
+        return step_at
+    return min(step_at, max(state.seen_samples, state.heard_samples) + LOOK_SAMPLES)
+
+
+def _waits(state: StepperState) -> bool:
+    """Whether looks are of use: the hands rest, and the model answers for what is to come."""
+    if state.before is None or state.timing.window_frames:
+        return False
+    choice = state.engine.get("choice")
+    return choice is None or int(choice[0].argmax()) < state.resting
+
+
+def _began(state: State) -> bool:
+    """Whether the step that left this state began a gesture."""
+    return "age" in state and float(state["age"][0, 0]) == 0.0
+
+
+def _answer(
+    engine: Engine,
+    state: StepperState,
+    step: int,
+    columns: F32,
+    heard_samples: int,
+    noise: F32,
+    before: State,
+    captured_at_s: float,
+) -> tuple[PoseChunk, State]:
+    """The answer of a step to (n, 128) columns."""
+    started_s = time.perf_counter()
+    directions, after = engine.step(columns[None], state.style, noise[None], before)
     chunk = PoseChunk(
-        first_frame=state.next_step + timing.first_frame,
+        first_frame=step + state.timing.first_frame,
         directions=directions[0],
-        heard_samples=max(0, columns) * HOP_SAMPLES,
+        heard_samples=heard_samples,
         captured_at_s=captured_at_s,
         infer_s=time.perf_counter() - started_s,
     )
-    next_step = state.next_step + timing.every_frames
-    return chunk, replace(state, next_step=next_step, engine=engine_state)
+    return chunk, after
 
 
 def skip_to_newest(state: StepperState) -> tuple[int, StepperState]:
@@ -155,13 +260,13 @@ def advance(
     return chunks, state
 
 
-def _noise(spec: ModelSpec, state: StepperState, energy: float) -> F32:
+def _noise(spec: ModelSpec, seed: int, step: int, energy: float) -> F32:
     if spec.windows is None:
-        noise = gumbel_noise(state.seed, state.next_step, spec.noise_size)
+        noise = gumbel_noise(seed, step, spec.noise_size)
         # Entry 0 carries on, then come the ways to rest. The log odds are added to the noise.
         noise[1 + spec.resting :] += math.log(max(energy, 1e-9))
         return noise
-    return style_noise(state.seed, spec.noise_size)
+    return style_noise(seed, spec.noise_size)
 
 
 def gumbel_noise(seed: int, step: int, size: int) -> F32:

@@ -66,6 +66,7 @@ A curve needs one behind and two ahead of the moment it is asked for.
 
 _BLEND_FRAMES = BLEND_S * POSE_FPS
 _MOST_BULGE, _SMALL_RAD = 4.0, 0.6
+_BACK_SHARE = 0.01
 _STEP_FRAMES = 0.01  # for velocities and accelerations by central differences
 
 
@@ -259,7 +260,10 @@ def _rotation(trajectory: Trajectory, bone: int, now: float) -> Quat:
     fade = (now - trajectory.turn_at) / trajectory.fade_frames
     if fade >= 1.0:
         return along
-    return multiply(from_vector(_faded(trajectory, bone, max(fade, 0.0))), along)
+    # A little before its begin the fade goes on backward: ``_motion`` looks at both sides, also
+    # when two predictions come between the same two frames.
+    fade = fade if fade > -_BACK_SHARE else 0.0
+    return multiply(from_vector(_faded(trajectory, bone, fade)), along)
 
 
 @kernel

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ha2g_live.engines.base import ModelSpec, State
+from ha2g_live.engines.base import ModelSpec, State, Stepping
 from ha2g_live.realtime.skeleton import BONE_COUNT, MEAN_DIRECTION, normalise
 from ha2g_live.realtime.timebase import FRAMES_AHEAD, POSE_FPS, SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import (
@@ -47,7 +47,7 @@ class FakeClock:
             self.time_s = moment_s + self.overshoot_s
 
 
-class EchoEngine:
+class EchoEngine(Stepping):
     """A model in four lines: the arms swing with time, the wider the louder the sound.
 
     It forecasts its own future exactly as long as the level does not change, as a good model would.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ha2g_live.engines.base import ModelSpec, State
+from ha2g_live.engines.base import ModelSpec, State, Stepping
 from ha2g_live.realtime.errors import AudioFileError, ConfigError, MissingExtra, ModelError
 from ha2g_live.realtime.offline import Motion, animate
 from ha2g_live.realtime.render import add_arguments, load_motion, render, run, show
@@ -63,7 +63,7 @@ def figure_pixels(picture: Any) -> int:
     return int((np.abs(pixels - PAPER).sum(axis=-1) > 60).sum())
 
 
-class Nodder:
+class Nodder(Stepping):
     """An engine whose one gesture raises the left forearm with the loudness it hears."""
 
     spec = ModelSpec("nodder", "0.1", ("calm", "lively"), ("idle:still", "beat"), {"seen": (1,)})

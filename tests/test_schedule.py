@@ -272,6 +272,19 @@ def test_memory_is_bounded() -> None:
     assert trajectory.last - trajectory.first == KNOTS - 1
 
 
+def test_the_same_prediction_again_changes_nothing() -> None:
+    """Also when it comes between the same two frames, where nothing was shown in between."""
+    once, thrice = PoseSchedule(), PoseSchedule()
+    for frame in range(180):
+        if frame % 4 == 0:
+            step = frame // 4
+            once.merge(chunk(step + 1, true_chunk(step)))
+            for _ in range(3):
+                thrice.merge(chunk(step + 1, true_chunk(step)))
+        shown = thrice.sample(frame / 60).rotations
+        assert_same(shown, once.sample(frame / 60).rotations, 1e-3)
+
+
 def test_a_trajectory_at_rest_rests() -> None:
     rest = start_at(3, arms(3))
     for now in (0.0, 3.0, 9.5):

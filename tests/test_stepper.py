@@ -5,9 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ha2g_live.engines import open_engine
 from ha2g_live.realtime import stepper
+from ha2g_live.realtime.audio_file import demo_clip, read_audio
 from ha2g_live.realtime.errors import ModelError
-from ha2g_live.realtime.features import initial_log_mel, log_mel, silent_columns
+from ha2g_live.realtime.features import (
+    initial_log_mel,
+    log_mel,
+    newest_columns,
+    silent_columns,
+)
 from ha2g_live.realtime.timebase import (
     HOP_SAMPLES,
     SAMPLE_RATE_HZ,
@@ -146,3 +153,70 @@ def test_unknown_style_is_named() -> None:
 def test_nan_is_refused() -> None:
     with pytest.raises(ValueError, match="finite"):
         stepper.hear(np.array([0.0, np.nan], dtype=np.float32), start())
+
+
+def test_looks_hear_a_voice_as_it_sets_in_and_change_nothing_else() -> None:
+    quiet = np.zeros(SAMPLE_RATE_HZ // 2, dtype=np.float32)
+    sound, engine, state = np.concatenate((quiet, speech_like(0.8))), EchoEngine(), start()
+    plain = run(sound, [len(sound)])
+    steps: list[PoseChunk] = []
+    looks: list[PoseChunk] = []
+    while (event := stepper.next_event(state)) <= len(sound):
+        state = stepper.hear(sound[state.heard_samples : event], state)
+        if stepper.steps_due(state):
+            chunk, state = stepper.step(engine, state)
+            steps.append(chunk)
+        elif stepper.look_due(state):
+            chunk, state = stepper.look(engine, state)
+            looks.append(chunk)
+    for one, other in zip(steps, plain, strict=True):
+        np.testing.assert_array_equal(one.directions, other.directions)
+    # None in the quiet; then one every 10 ms, or a step.
+    heard = [chunk.heard_samples for chunk in looks]
+    assert len(quiet) < heard[0] <= len(quiet) + 2 * stepper.LOOK_SAMPLES
+    assert len(looks) >= 30
+    # A look is the last step, made anew with what has come since.
+    assert {chunk.first_frame for chunk in looks} <= {chunk.first_frame for chunk in steps}
+
+
+def test_a_look_hears_up_to_the_newest_sample() -> None:
+    seen: list[F32] = []
+
+    class Watch(EchoEngine):
+        def step(self, audio: F32, *rest: object) -> tuple[F32, dict[str, F32]]:
+            seen.append(audio[0].copy())
+            return super().step(audio, *rest)  # type: ignore[arg-type]
+
+    sound = speech_like(1.0)
+    _, state = stepper.advance(EchoEngine(), sound[: samples_heard_at(4)], start())
+    until = samples_heard_at(4) + stepper.LOOK_SAMPLES
+    assert not stepper.look_due(stepper.hear(sound[samples_heard_at(4) : until - 1], state))
+    state = stepper.hear(sound[samples_heard_at(4) : until], state)
+    assert stepper.look_due(state)
+    chunk, after = stepper.look(Watch(), state)
+    assert chunk.heard_samples == until
+    assert chunk.first_frame == 5
+    assert after.next_step == state.next_step
+    assert after.engine is state.engine
+    assert not stepper.look_due(after)
+    # Where a column happens to end with the newest sample, it is that column.
+    whole = stepper.hear(sound[: 20 * HOP_SAMPLES], start())
+    columns, features = log_mel(sound[: 20 * HOP_SAMPLES], initial_log_mel())
+    np.testing.assert_allclose(newest_columns(whole.recent, features), columns[-3:], atol=0.02)
+    assert seen[0].shape == (3, 128)
+
+
+def test_hands_at_work_are_not_disturbed_by_looks() -> None:
+    engine = open_engine()
+    state = stepper.initial_state(engine.spec, "natural", 0)
+    sound = np.concatenate((np.zeros(8000, np.float32), read_audio(demo_clip())[: 4 * 16_000]))
+    at_rest = {True: 0, False: 0}
+    while (event := stepper.next_event(state)) <= len(sound):
+        state = stepper.hear(sound[state.heard_samples : event], state)
+        if stepper.steps_due(state):
+            _, state = stepper.step(engine, state)
+        elif stepper.look_due(state):
+            at_rest[int(state.engine["choice"][0].argmax()) < engine.spec.resting] += 1
+            _, state = stepper.look(engine, state)
+    assert at_rest[True] >= 3
+    assert at_rest[False] == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ha2g_live.engines import open_engine
-from ha2g_live.engines.base import REST, Engine, ModelSpec, State
+from ha2g_live.engines.base import REST, Engine, ModelSpec, State, Stepping
 from ha2g_live.realtime.offline import animate
 from ha2g_live.realtime.timebase import POSE_FPS
 from ha2g_live.realtime.types import F32
@@ -66,7 +66,7 @@ class Row:
 # --- making motion
 
 
-class ChoiceEngine:
+class ChoiceEngine(Stepping):
     """An engine that notes which gesture begins at each step; see ``engines.base.Engine``.
 
     Attributes:
