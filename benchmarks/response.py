@@ -309,10 +309,10 @@ def table(report: dict[str, Any]) -> str:
             continue
         part = report[name]
         lines += [
-            f"{name}: {part['onsets']} onsets, {part['recordings']} recordings; before an onset two "
-            f"runs differ by {part['noise_deg']['p50']} degrees (most restless joint, median pair); "
-            f"in silence {part['by_chance']['answered']} of {part['by_chance']['tried']} made-up "
-            "onsets seem to be answered within 100 ms",
+            f"{name}: {part['onsets']} onsets, {part['recordings']} recordings; before an onset "
+            f"two runs differ by {part['noise_deg']['p50']} degrees (most restless joint, median "
+            f"pair); in silence {part['by_chance']['answered']} of {part['by_chance']['tried']} "
+            "made-up onsets seem to be answered within 100 ms",
             "",
             "| ms from the sound at the microphone | p50 | p95 | p99 | not within the run |",
             "|---|---|---|---|---|",

@@ -56,7 +56,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         if not arguments:
             sys.stdout.write(SHORT_HELP)
             return 0
-        command = {"devices": _devices, "render": _render, "init": _init}.get(arguments[0])
+        command = {
+            "devices": _devices,
+            "render": _render,
+            "init": _init,
+            "serve": _serve,
+            "engines": _engines,
+            "build": _build,
+        }.get(arguments[0])
         if command is not None:
             return command(arguments[1:])
         if arguments[0] in _TRAINING:
@@ -275,6 +282,24 @@ def _render(arguments: Sequence[str]) -> int:
     options = parser.parse_args(arguments)
     render.run(options, lambda: _open_engine(options))
     return 0
+
+
+def _serve(arguments: Sequence[str]) -> int:
+    from ha2g_live.realtime.serve_command import main as serve
+
+    return serve(arguments)
+
+
+def _engines(arguments: Sequence[str]) -> int:
+    from ha2g_live.engines.compare import main as engines
+
+    return engines(list(arguments))
+
+
+def _build(arguments: Sequence[str]) -> int:
+    from ha2g_live.engines.build import main as build
+
+    return build(list(arguments))
 
 
 def _train(command: str, arguments: Sequence[str]) -> int:

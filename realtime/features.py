@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
+from ha2g_live.realtime.kernel import SOURCES, entry
 from ha2g_live.realtime.timebase import FFT_SAMPLES, HOP_SAMPLES, MEL_BANDS, SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 
@@ -157,14 +158,45 @@ def _follow(frame: F32, state: LogMelState) -> LogMelState:
     return replace(state, level_db=level_db, noise_db=noise_db, mean_db=mean_db, swing_db=swing_db)
 
 
-def _column(frame: F32, level_db: float) -> F32:
-    window, bank = mel_tables()
-    spectrum = np.fft.rfft(frame * window)
-    power = spectrum.real**2 + spectrum.imag**2
-    mel_db = 10.0 * np.log10(bank @ power + _SILENCE_POWER)
-    relative = mel_db - (level_db + _MEL_HEADROOM_DB)
-    scaled = np.clip(relative, -DYNAMIC_RANGE_DB, DYNAMIC_RANGE_DB / 4) * (2.0 / DYNAMIC_RANGE_DB)
-    return (scaled + 1.0).astype(np.float32)
+def _column(frame: F32, reference_db: float) -> F32:
+    window, _ = mel_tables()
+    first, length, weights = _bands()
+    out = np.empty(MEL_BANDS, dtype=np.float32)
+    _scaled_bands(np.fft.rfft(frame * window), first, length, weights, reference_db, out)
+    return out
+
+
+@functools.cache
+def _bands() -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """The filters without their zeros: first bin and length of each, and all weights in a row."""
+    rows = [np.flatnonzero(row) for row in mel_filters()]
+    weights = np.concatenate([row[bins] for row, bins in zip(mel_filters(), rows, strict=True)])
+    first = np.array([bins[0] if len(bins) else 0 for bins in rows])
+    return first, np.array([len(bins) for bins in rows]), weights
+
+
+@entry
+def _scaled_bands(
+    spectrum: npt.NDArray[np.complex128],
+    first: npt.NDArray[np.int64],
+    length: npt.NDArray[np.int64],
+    weights: npt.NDArray[np.float64],
+    reference_db: float,
+    out: F32,
+    _sources: str = SOURCES,
+) -> None:
+    """Bands of a spectrum in dB against the reference, scaled to -1 at the floor, into (128,)."""
+    at = 0
+    for band in range(len(first)):
+        power = 0.0
+        for k in range(length[band]):
+            value = spectrum[first[band] + k]
+            power += weights[at + k] * (value.real * value.real + value.imag * value.imag)
+        at += length[band]
+        mel_db = 10.0 * math.log10(power + _SILENCE_POWER)
+        relative = mel_db - (reference_db + _MEL_HEADROOM_DB)
+        relative = min(max(relative, -DYNAMIC_RANGE_DB), DYNAMIC_RANGE_DB / 4)
+        out[band] = relative * (2.0 / DYNAMIC_RANGE_DB) + 1.0
 
 
 @functools.cache

@@ -27,6 +27,7 @@ FILES = (
     "chance.py",
     "contact.py",
     "errors.py",
+    "features.py",
     "humanoid.py",
     "joint_limits.py",
     "kernel.py",

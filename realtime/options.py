@@ -35,6 +35,9 @@ commands:
   ha2g-live devices                        list the microphones
   ha2g-live init [FILE.toml]               write a settings file with comments
   ha2g-live render AUDIO --out FILE        a video (.mp4) or pictures (.png) of the motion
+  ha2g-live serve --ws PORT                many avatars on this computer (docs/serve.md)
+  ha2g-live engines | engines compare A B | build --engine tensorrt
+                                           what can run the model here (docs/engines.md)
   ha2g-live corpus build | train | export  make a model of your own (docs/training.md)
   ha2g-live evaluate                       score it beside real people (docs/evaluation.md)
   ha2g-live import CHECKPOINT.bin          stream a published model (docs/published-checkpoints.md)

@@ -34,12 +34,13 @@ from ha2g_live.realtime.errors import ConfigError
 from ha2g_live.realtime.face import FaceState, Lips, advance, blends, scheme_for
 from ha2g_live.realtime.input_level import InputState, condition
 from ha2g_live.realtime.knobs import Knobs
-from ha2g_live.realtime.puppet import initial_puppet, move, warm_up_puppet
+from ha2g_live.realtime.puppet import PuppetState, initial_puppet, move, warm_up_puppet
 from ha2g_live.realtime.retarget import to_directions
-from ha2g_live.realtime.schedule import PoseSchedule, Sampled
+from ha2g_live.realtime.schedule import Course, PoseSchedule, Sampled
 from ha2g_live.realtime.stats import Stats
+from ha2g_live.realtime.stepper import StepperState
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ, newest_step
-from ha2g_live.realtime.types import F32, Client, PoseFrame, StreamInfo
+from ha2g_live.realtime.types import F32, Client, PoseChunk, PoseFrame, StreamInfo
 
 MIN_FPS, MAX_FPS = 24.0, 144.0
 MAX_TAIL_S = 60.0
@@ -87,6 +88,29 @@ class Settings:
             raise ConfigError(f"the tail must be in 0..{MAX_TAIL_S:g} seconds, got {self.tail_s:g}")
         if self.duration_s is not None and not 0.0 < self.duration_s < math.inf:
             raise ConfigError(f"the duration must be above 0 seconds, got {self.duration_s:g}")
+
+
+@dataclass(frozen=True, slots=True)
+class SavedStream:
+    """A stream's memory, to go on from elsewhere: a plain value.
+
+    Attributes:
+        stepper: sound and model.
+        course: the curve of the motion.
+        puppet: the avatar.
+        input: levels of the input.
+        knobs: where they stand.
+        frames: frames made.
+        seed: of its gestures.
+    """
+
+    stepper: StepperState
+    course: Course
+    puppet: PuppetState
+    input: InputState
+    knobs: Knobs
+    frames: int
+    seed: int
 
 
 class Pipeline:
@@ -194,9 +218,13 @@ class Pipeline:
         Args:
             captured_at_s: when the last sample it hears was captured; NaN if that means nothing.
         """
-        self._follow_style()
+        self.follow_style()
         energy = self.desk.knobs.energy
-        chunk, self.state = stepper.step(self.engine, self.state, captured_at_s, energy)
+        self.take_step(*stepper.step(self.engine, self.state, captured_at_s, energy))
+
+    def take_step(self, chunk: PoseChunk, state: StepperState) -> None:
+        """Take what a step of this stream gave, run here or with other streams."""
+        self.state = state
         self._step_s = chunk.infer_s
         self.schedule.merge(chunk)
         self.stats.count_step(chunk.infer_s)
@@ -208,13 +236,14 @@ class Pipeline:
 
     def look(self, captured_at_s: float) -> None:
         """Show at once what was heard since the last step; ``may_look`` must be true."""
-        self._follow_style()
+        self.follow_style()
         energy = self.desk.knobs.energy
         chunk, self.state = stepper.look(self.engine, self.state, captured_at_s, energy)
         self.schedule.merge(chunk)
         self.stats.looks += 1
 
-    def _follow_style(self) -> None:
+    def follow_style(self) -> None:
+        """Take over the style that the desk's knob asks for."""
         spec = self.engine.spec
         style = self.desk.knobs.style or self.settings.style or spec.usual_style
         if style != self._style:
@@ -274,6 +303,26 @@ class Pipeline:
         self.stats.count_frame(directions, shown_s - before_s, sampled.starved)
         self.latest = frame
         return sampled
+
+    def save(self) -> SavedStream:
+        """The stream's memory."""
+        return SavedStream(
+            self.state,
+            self.schedule.save(),
+            self._puppet,
+            self.input,
+            self.desk.knobs,
+            self.stats.frames,
+            self.settings.seed,
+        )
+
+    def resume(self, saved: SavedStream) -> None:
+        """Go on where a stream was when it was saved; before the first sample of this one."""
+        self.state = saved.stepper
+        self.schedule.resume(saved.course)
+        self._puppet = saved.puppet
+        self.input = saved.input
+        self.stats.frames = saved.frames
 
     def add(self, client: Client) -> None:
         """Open one more target between two frames.

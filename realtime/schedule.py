@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from ha2g_live.realtime.retarget import to_rotations
 from ha2g_live.realtime.rotation_arrays import inverse, multiply, power, slerp
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION
 from ha2g_live.realtime.timebase import POSE_FPS
-from ha2g_live.realtime.trajectory import begin_anew, evaluate, extend, start_at
+from ha2g_live.realtime.trajectory import Trajectory, begin_anew, evaluate, extend, start_at
 from ha2g_live.realtime.types import F32, PoseChunk
 
 STALL_S = 0.5
@@ -47,6 +48,22 @@ class Sampled:
     rotations: F32
     chunk: PoseChunk | None
     starved: bool
+
+
+class Course(NamedTuple):
+    """All that a schedule remembers, a plain value.
+
+    Attributes:
+        trajectory: the curve.
+        chunk: the newest prediction.
+        last_predicted: its last frame.
+        now: the moment shown last, in pose frames.
+    """
+
+    trajectory: Trajectory
+    chunk: PoseChunk | None
+    last_predicted: int
+    now: float | None
 
 
 class PoseSchedule:
@@ -110,6 +127,17 @@ class PoseSchedule:
             if stalled and not self._sinks:
                 self._sink()
             return Sampled(evaluate(self._trajectory, self._now), self._chunk, starved)
+
+    def save(self) -> Course:
+        """What it remembers, to go on from elsewhere."""
+        with self._lock:
+            return Course(self._trajectory, self._chunk, self._last_predicted, self._now)
+
+    def resume(self, course: Course) -> None:
+        """Go on from what another one remembered."""
+        with self._lock:
+            self._trajectory, self._chunk, self._last_predicted, self._now = course
+            self._sinks = False
 
     def _extend(self, first_frame: int, poses: F32, late: bool) -> None:
         now = float(self._trajectory.first) if self._now is None else self._now

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -40,6 +41,7 @@ from ha2g_live.realtime.timebase import (
     COLUMNS_PER_STEP,
     FFT_SAMPLES,
     HOP_SAMPLES,
+    MEL_BANDS,
     SAMPLE_RATE_HZ,
     newest_step,
     samples_heard_at,
@@ -166,6 +168,62 @@ def step(
         before=state.engine,
         seen_samples=samples_heard_at(state.next_step),
     )
+
+
+def step_together(
+    engine: Engine,
+    states: Sequence[StepperState],
+    captured_at_s: Sequence[float] = (),
+    energies: Sequence[float] = (),
+) -> list[tuple[PoseChunk, StepperState]]:
+    """Run the next step of many streams as one batch; of each a step must be due.
+
+    Each stream's answer is what ``step`` would give it, within rounding. Arguments and results are
+    those of ``step``, one for each stream.
+    """
+    if not states:
+        return []
+    spec, timing = engine.spec, states[0].timing
+    columns = np.empty((len(states), timing.columns, MEL_BANDS), dtype=np.float32)
+    uniform = np.empty((len(states), spec.noise_size))
+    heard = []
+    for row, state in enumerate(states):
+        until = timing.columns_until(state.next_step)
+        stop = until - state.first_column
+        columns[row] = state.columns[stop - timing.columns : stop]
+        heard.append(max(0, until) * HOP_SAMPLES)
+        if spec.windows is None:
+            uniform[row] = _uniform(state.seed, state.next_step, spec.noise_size)
+    if spec.windows is None:
+        noise = (-np.log(-np.log(uniform))).astype(np.float32)
+        if energies:
+            chances = np.maximum(np.asarray(energies, dtype=np.float32), 1e-9)
+            noise[:, 1 + spec.resting :] += np.log(chances)[:, None]
+    else:
+        noise = np.stack([style_noise(state.seed, spec.noise_size) for state in states])
+    before = {name: np.concatenate([state.engine[name] for state in states]) for name in spec.state}
+    style = np.concatenate([state.style for state in states])
+    started_s = time.perf_counter()
+    directions, after = engine.step(columns, style, noise, before)
+    infer_s = time.perf_counter() - started_s
+    answers = []
+    for row, state in enumerate(states):
+        chunk = PoseChunk(
+            first_frame=state.next_step + timing.first_frame,
+            directions=directions[row],
+            heard_samples=heard[row],
+            captured_at_s=captured_at_s[row] if captured_at_s else 0.0,
+            infer_s=infer_s,
+        )
+        new = replace(
+            state,
+            next_step=state.next_step + timing.every_frames,
+            engine={name: value[row : row + 1] for name, value in after.items()},
+            before=state.engine,
+            seen_samples=samples_heard_at(state.next_step),
+        )
+        answers.append((chunk, new))
+    return answers
 
 
 def look_due(state: StepperState) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -44,26 +45,34 @@ def gru(
     frames: int | str = FRAMES,
     bias: bool = True,
     extra: tuple[str, ...] = (),
-    **attributes: object,
+    **attributes: Any,
 ) -> onnx.ModelProto:
     """A model that is one GRU node with both of its outputs."""
     rng = np.random.default_rng(1)
     ways = 2 if direction == "bidirectional" else 1
-    shapes = {"W": (ways, 3 * HIDDEN, INPUTS), "R": (ways, 3 * HIDDEN, HIDDEN)}
+    shapes: dict[str, tuple[int, ...]] = {
+        "W": (ways, 3 * HIDDEN, INPUTS),
+        "R": (ways, 3 * HIDDEN, HIDDEN),
+    }
     if bias:
         shapes["B"] = (ways, 6 * HIDDEN)
     weights = [
         numpy_helper.from_array(rng.standard_normal(shape).astype(np.float32), name)
         for name, shape in shapes.items()
     ]
-    told = {"hidden_size": HIDDEN, "linear_before_reset": 1, "direction": direction, **attributes}
+    told: dict[str, Any] = {
+        "hidden_size": HIDDEN,
+        "linear_before_reset": 1,
+        "direction": direction,
+        **attributes,
+    }
     given = ["X", "W", "R", *(["B"] if bias else []), *extra]
     node = helper.make_node("GRU", given, ["Y", "Y_h"], "layer", **told)
     inputs = [helper.make_tensor_value_info("X", TensorProto.FLOAT, [frames, "batch", INPUTS])]
     for name in extra:
         if name:
-            shape = [ways, "batch", HIDDEN]
-            inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, shape))
+            start: list[str | int | None] = [ways, "batch", HIDDEN]
+            inputs.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, start))
     outputs = [
         helper.make_tensor_value_info("Y", TensorProto.FLOAT, [frames, ways, "batch", HIDDEN]),
         helper.make_tensor_value_info("Y_h", TensorProto.FLOAT, [ways, "batch", HIDDEN]),
