@@ -88,13 +88,18 @@ def talk(socket: ClientConnection, samples: F32) -> None:
         time.sleep(max(0.0, started_s + (at + BLOCK) / 16_000 - time.monotonic()))
 
 
-def frames_of(socket: ClientConnection, for_s: float = 0.3) -> list[ReceivedFrame]:
-    found = []
+def messages_of(socket: ClientConnection, for_s: float = 1.0) -> list[str | bytes]:
+    """What has come and comes within a second: frames never end."""
+    found: list[str | bytes] = []
+    until_s = time.monotonic() + for_s
     with contextlib.suppress(TimeoutError, ConnectionClosed):
-        while True:
-            message = socket.recv(for_s)
-            if isinstance(message, bytes):
-                found.append(decode(message))
+        while time.monotonic() < until_s:
+            found.append(socket.recv(until_s - time.monotonic()))
+    return found
+
+
+def frames_of(socket: ClientConnection) -> list[ReceivedFrame]:
+    found = [decode(message) for message in messages_of(socket) if isinstance(message, bytes)]
     return [frame for frame in found if isinstance(frame, ReceivedFrame)]
 
 
@@ -189,14 +194,10 @@ def test_sound_that_is_none_is_answered_and_the_stream_goes_on(served: Served) -
     with socket:
         socket.send(b"\x00")
         socket.send(b"\x00" * 40_000)
-        errors = []
         talk(socket, np.zeros(16_000, dtype=np.float32))
-        frames = 0
-        with contextlib.suppress(TimeoutError):
-            while True:
-                message = json.loads(socket.recv(0.3))
-                errors += [message["message"]] if message["type"] == "error" else []
-                frames += message["type"] == "frame"
+        told = [json.loads(message) for message in messages_of(socket)]
+        errors = [message["message"] for message in told if message["type"] == "error"]
+        frames = sum(message["type"] == "frame" for message in told)
         assert len(errors) == 2
         assert "16-bit samples" in errors[0]
         assert frames > 15

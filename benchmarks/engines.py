@@ -1,0 +1,201 @@
+"""Engines side by side: time of a step by batch, and how many live streams that carries.
+
+    python -m ha2g_live.benchmarks.engines [--batches 1,8,50,400] [--published DIR] [--json FILE]
+
+Every engine that can run here steps the same speech in turns with the others, so a slow moment of
+the machine is everybody's. The rows "with features" also hear: sound to mel columns of every
+stream, the chances, stacking and unstacking of states. A stream needs 15 steps a second.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from ha2g_live.benchmarks.interleaved import machine_line, write_json
+from ha2g_live.engines import open_engine
+from ha2g_live.engines.auto import engines_here
+from ha2g_live.engines.base import Engine
+from ha2g_live.realtime import stepper
+from ha2g_live.realtime.audio_file import demo_clip, read_audio
+from ha2g_live.realtime.features import silent_columns
+from ha2g_live.realtime.options import Parser
+from ha2g_live.realtime.stats import machine
+from ha2g_live.realtime.timebase import POSE_FPS, samples_heard_at
+
+FRAME_S = 1.0 / POSE_FPS
+BATCHES = (1, 8, 50, 100, 400)
+WARM_UPS = 5
+
+Call = Callable[[], None]
+
+
+def bound_call(engine: Engine, batch: int) -> Call:
+    """The engine's own step, its buffers filled with what a stream hears."""
+    bound = engine.bind(batch)
+    rng = np.random.default_rng(0)
+    bound.audio[:] = silent_columns(engine.spec.timing.columns)
+    bound.audio += rng.uniform(0.0, 1.5, bound.audio.shape).astype(np.float32)
+    if engine.spec.windows is None:
+        bound.noise[:] = rng.gumbel(size=bound.noise.shape)
+    return bound.run
+
+
+def streams_call(engine: Engine, batch: int) -> Call:
+    """All that the model's part of ``batch`` live streams takes, a pose frame of each."""
+    clip = read_audio(demo_clip())
+    rng = np.random.default_rng(0)
+    sounds = [np.roll(clip, int(rng.integers(len(clip)))) for _ in range(batch)]
+    styles = engine.spec.styles
+    states = [stepper.initial_state(engine.spec, styles[n % len(styles)], n) for n in range(batch)]
+    states = [state for _, state in stepper.step_together(engine, states)]
+
+    def frame() -> None:
+        nonlocal states
+        step = states[0].next_step
+        start, stop = samples_heard_at(step - 1), samples_heard_at(step)
+        where = np.arange(start, stop) % len(clip)
+        heard = [
+            stepper.hear(sound[where], state) for sound, state in zip(sounds, states, strict=True)
+        ]
+        states = [state for _, state in stepper.step_together(engine, heard)]
+
+    return frame
+
+
+def measure(
+    calls: dict[tuple[str, int], Call], rounds: int
+) -> dict[tuple[str, int], dict[str, Any]]:
+    """Times and processor share of each call, in turns."""
+    times: dict[tuple[str, int], list[float]] = {name: [] for name in calls}
+    busy: dict[tuple[str, int], list[float]] = {name: [] for name in calls}
+    for call in calls.values():
+        for _ in range(WARM_UPS):
+            call()
+    for n in range(rounds):
+        for name, call in calls.items():
+            cpu_s, started_s = time.process_time(), time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - started_s)
+            busy[name].append(time.process_time() - cpu_s)
+        if sys.stderr.isatty():
+            sys.stderr.write(f"\r{n + 1}/{rounds} rounds" + ("\n" if n + 1 == rounds else ""))
+    return {
+        name: {
+            **{f"p{p}_ms": 1e3 * float(np.percentile(values, p)) for p in (50, 95, 99)},
+            "max_ms": 1e3 * max(values),
+            "cores": float(np.sum(busy[name]) / np.sum(values)),
+        }
+        for name, values in times.items()
+    }
+
+
+def rows(engines: dict[str, Engine], batches: list[int], rounds: int) -> list[dict[str, Any]]:
+    """One row for each engine, batch and kind of call."""
+    process = psutil.Process()
+    calls: dict[tuple[str, int], Call] = {}
+    for name, engine in engines.items():
+        every = engine.spec.timing.every_frames
+        for batch in batches:
+            if engine.spec.windows is not None and batch > 8:
+                continue  # a window of the published network takes 50 ms a stream
+            calls[name, batch] = bound_call(engine, batch)
+            if name == "onnx" and every == 1:
+                calls[f"{name}, with features", batch] = streams_call(engine, batch)
+    found = measure(calls, rounds)
+    return [
+        {
+            "engine": name,
+            "batch": batch,
+            **{key: round(value, 3) for key, value in figures.items()},
+            "in time": figures["p99_ms"] < 1e3 * FRAME_S * _every(engines, name),
+            "rss_mb": round(process.memory_info().rss / 1e6),
+        }
+        for (name, batch), figures in found.items()
+    ]
+
+
+def _every(engines: dict[str, Engine], name: str) -> int:
+    return engines[name.partition(",")[0]].spec.timing.every_frames
+
+
+def capacity(found: list[dict[str, Any]]) -> dict[str, int]:
+    """Streams of the largest batch of each engine whose p99 lies inside its time."""
+    most: dict[str, int] = {}
+    for row in found:
+        if row["in time"]:
+            most[row["engine"]] = max(most.get(row["engine"], 0), row["batch"])
+    return most
+
+
+def table(report: dict[str, Any]) -> str:
+    """The rows as Markdown."""
+    lines = [
+        "| engine | streams in a batch | median ms | p95 | p99 | max | cores busy | p99 in time |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in report["rows"]:
+        shown = " | ".join(f"{row[key]:.2f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
+        lines.append(
+            f"| {row['engine']} | {row['batch']} | {shown} | {row['cores']:.2f} | "
+            f"{'yes' if row['in time'] else 'no'} |"
+        )
+    streams = ", ".join(f"{name} {most}" for name, most in report["streams_in_time"].items())
+    lines += [
+        "",
+        f"streams in time, of the batches tried: {streams}",
+        f"memory with all of them in one process: {report['memory_mb']} MB",
+        machine_line(report["machine"]),
+    ]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Measure and print a table."""
+    parser = Parser(
+        prog="python -m ha2g_live.benchmarks.engines",
+        description="Time a step of every engine by batch.",
+    )
+    parser.add_argument("--batches", default=",".join(map(str, BATCHES)))
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--engines", help="names with commas (all that can run here)")
+    parser.add_argument("--model", type=Path, help="a model of your own")
+    parser.add_argument("--published", action="store_true", help="the published network, too")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    options = parser.parse_args(argv)
+    batches = [max(1, int(text)) for text in options.batches.split(",")]
+    names = options.engines.split(",") if options.engines else list(engines_here())
+    with tempfile.TemporaryDirectory() as temporary:
+        engines = {name: open_engine(name, options.model, options.threads) for name in names}
+        found = rows(engines, batches, max(10, options.rounds))
+        if options.published:
+            from ha2g_live.benchmarks.windows import write_drawn
+
+            write_drawn(Path(temporary))
+            published = {
+                f"published network on {name}": open_engine(name, Path(temporary), options.threads)
+                for name in names
+            }
+            found += rows(published, [1, 8], 20)
+    report = {
+        "machine": machine(),
+        "threads": options.threads,
+        "rows": found,
+        "streams_in_time": capacity(found),
+        "memory_mb": max(row["rss_mb"] for row in found),
+    }
+    print(table(report))
+    write_json(options.json, report)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
