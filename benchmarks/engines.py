@@ -9,6 +9,7 @@ stream, the chances, stacking and unstacking of states. A stream needs 15 steps 
 
 from __future__ import annotations
 
+import gc
 import sys
 import tempfile
 import time
@@ -79,6 +80,8 @@ def measure(
     for call in calls.values():
         for _ in range(WARM_UPS):
             call()
+    gc.collect()
+    gc.freeze()  # as a live run does
     for n in range(rounds):
         for name, call in calls.items():
             cpu_s, started_s = time.process_time(), time.perf_counter()

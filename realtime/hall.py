@@ -10,6 +10,7 @@ is busy is refused rather than let in at the price of everybody's late frames.
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -163,6 +164,9 @@ class Hall:
         """Warm up, find out what a stream costs, and begin."""
         warm_up(self.engine)
         self._stream_load = self._calibrated()
+        # As in ``driver``: a full collection would walk all that numba and the model brought along.
+        gc.collect()
+        gc.freeze()
         for thread in self._threads:
             thread.start()
 
@@ -178,6 +182,7 @@ class Hall:
                 thread.join()
         for seat in self._seats:
             self.leave(seat)
+        gc.unfreeze()
         self.check()
 
     def check(self) -> None:

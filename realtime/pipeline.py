@@ -197,6 +197,7 @@ class Pipeline:
         rotations = self.schedule.sample(-self.delay_s - self._extra_delay_s).rotations
         warm_up_puppet(rotations, self.avatar, self._figure)
         to_directions(rotations)
+        stepper.hear(np.zeros(4096, dtype=np.float32), self.state)
         Lips().hear(np.zeros(1600, dtype=np.float32))
         self.stats.begin()
 
