@@ -16,8 +16,11 @@ Breathing and glances
 follow the loudness of the voice at once; they are switched off (``--life 0``), so that only the
 model's motion counts.
 
-With ``--core N`` the program may use that processor core only. ``--published N`` also measures N
-onsets of HA2G as published: windows of 34 frames every 30, PyTorch, drawn weights.
+With ``--mic N`` also N onsets through a real PortAudio input: a sound server plays the voice into
+the program's microphone, and another reader of that microphone, which asks for blocks of 5 ms,
+tells when it arrived there. With ``--core N`` the program may use that processor core only.
+``--published N`` also measures N onsets of HA2G as published: windows of 34 frames every 30,
+PyTorch, drawn weights.
 """
 
 from __future__ import annotations
@@ -25,12 +28,13 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +76,7 @@ class Seen:
         rotations: (n, 55, 4) unit quaternions.
         first_sample_s: monotonic clock when the first sample was captured.
         stats: the program's own figures.
+        start_s: from the start of the program to its first frame.
     """
 
     received_s: F64
@@ -79,6 +84,7 @@ class Seen:
     rotations: F64
     first_sample_s: float
     stats: dict[str, Any]
+    start_s: float
 
 
 def onsets(clip: F32) -> list[int]:
@@ -96,18 +102,29 @@ def onsets(clip: F32) -> list[int]:
     return [at for at in found if at <= last]
 
 
-def watch(command: Sequence[str], port: int, stats: Path) -> Seen:
+def watch(
+    command: Sequence[str],
+    port: int,
+    stats: Path,
+    environment: dict[str, str] | None = None,
+    meanwhile: Callable[[list[tuple[float, bytes | str]]], None] | None = None,
+) -> Seen:
     """Run the program and read its frames until it ends.
 
     Raises:
         SystemExit: the program failed.
     """
     received: list[tuple[float, bytes | str]] = []
-    process = subprocess.Popen(command)
-    reader = threading.Thread(target=_read, args=(port, process, received))
-    reader.start()
+    began_s = time.perf_counter()
+    process = subprocess.Popen(command, env=environment)
+    threads = [threading.Thread(target=_read, args=(port, process, received))]
+    if meanwhile is not None:
+        threads.append(threading.Thread(target=meanwhile, args=(received,)))
+    for thread in threads:
+        thread.start()
     process.wait()
-    reader.join()
+    for thread in threads:
+        thread.join()
     if process.returncode != 0:
         raise SystemExit(process.returncode)
     frames = [(at, decode(m)) for at, m in received if isinstance(m, bytes)]
@@ -118,6 +135,7 @@ def watch(command: Sequence[str], port: int, stats: Path) -> Seen:
         rotations=np.array([frame.rotations for _, frame in frames], dtype=np.float64),
         first_sample_s=report["source"]["first_sample_s"],
         stats=report,
+        start_s=frames[0][0] - began_s,
     )
 
 
@@ -183,19 +201,27 @@ class Bench:
 
     def run(self, samples: F32) -> Seen:
         """One run on a recording."""
-        import socket
-
-        audio, stats = self.folder / "sound.wav", self.folder / "stats.json"
+        audio = self.folder / "sound.wav"
         soundfile.write(audio, samples, SAMPLE_RATE_HZ, subtype="FLOAT")
+        return self.start(("--audio", str(audio)))
+
+    def start(
+        self,
+        sound: Sequence[str],
+        environment: dict[str, str] | None = None,
+        meanwhile: Callable[[list[tuple[float, bytes | str]]], None] | None = None,
+    ) -> Seen:
+        """One run of the program; ``meanwhile`` runs beside it in a thread, given its frames."""
+        stats = self.folder / "stats.json"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         command = [
-            *self._pin, sys.executable, "-m", "ha2g_live.realtime.cli", "--audio", str(audio),
+            *self._pin, sys.executable, "-m", "ha2g_live.realtime.cli", *sound,
             "--ws", str(port), "--life", "0", "--tail-s", "0", "--quiet", "--no-view",
             "--stats", str(stats), *self._extra,
         ]  # fmt: skip
-        return watch(command, port, stats)
+        return watch(command, port, stats, environment, meanwhile)
 
     def silent(self) -> Seen:
         """A run that hears nothing."""
@@ -222,7 +248,7 @@ def measure(bench: Bench, clips: list[F32], count: int, say: str) -> dict[str, A
         t0 = int((bench.quiet_s + rng.uniform(0.0, 0.2)) * SAMPLE_RATE_HZ)
         seen = bench.trial(clip[at:], t0)
         trials.append((t0, seen, differences(seen, silent[n % SILENT_RUNS])))
-        _progress(say, n + 1, count)
+        progress(say, n + 1, count)
     delays_s = [t.stats["model_delay_ms"] / 1e3 for _, t, _ in trials]
     report: dict[str, Any] = {
         "onsets": count,
@@ -244,13 +270,14 @@ def measure(bench: Bench, clips: list[F32], count: int, say: str) -> dict[str, A
         "most": round(float(max(noise_deg)), 4),
     }
     report["by_chance"] = by_chance(silent)
-    report["milliseconds"] = {name: _percentiles(values) for name, values in rows.items()}
+    report["milliseconds"] = {name: percentiles(values) for name, values in rows.items()}
     report["response_ms"] = [round(value, 2) for value in rows["response"]]
     report["program"] = {
         "step_ms_p50": float(np.median([t.stats["step"]["p50_ms"] for _, t, _ in trials])),
         "frame_late_ms_p50": float(
             np.median([t.stats["lateness"]["p50_ms"] for _, t, _ in trials])
         ),
+        "start_to_first_frame_s": round(float(np.median([t.start_s for _, t, _ in trials])), 2),
         "core_share": float(np.median([t.stats["core_share"] for _, t, _ in trials])),
         "rss_mb": max(t.stats["memory"]["rss_peak_mib"] for _, t, _ in trials) * 1.048576,
     }
@@ -285,7 +312,8 @@ def by_chance(silent: list[Seen]) -> dict[str, int]:
     return {"answered": found, "tried": tried}
 
 
-def _percentiles(values: list[float]) -> dict[str, float | None]:
+def percentiles(values: list[float]) -> dict[str, float | None]:
+    """Of times in milliseconds, and how many are infinite."""
     found = {f"p{p}": float(np.percentile(values, p, method="higher")) for p in (50, 95, 99)}
     missed = int(np.isinf(values).sum())
     shown: dict[str, float | None] = {
@@ -294,7 +322,8 @@ def _percentiles(values: list[float]) -> dict[str, float | None]:
     return {**shown, "never": missed}
 
 
-def _progress(say: str, done: int, total: int) -> None:
+def progress(say: str, done: int, total: int) -> None:
+    """A bar on a terminal."""
     if sys.stderr.isatty():
         filled = 30 * done // total
         bar = "#" * filled + "." * (30 - filled)
@@ -304,7 +333,7 @@ def _progress(say: str, done: int, total: int) -> None:
 def table(report: dict[str, Any]) -> str:
     """The figures as Markdown."""
     lines = []
-    for name in ("live", "published"):
+    for name in ("live", "through PortAudio", "published"):
         if name not in report:
             continue
         part = report[name]
@@ -336,7 +365,7 @@ def plot(report: dict[str, Any], out: Path) -> None:
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(figsize=(8, 4), layout="constrained")
-    for name in ("live", "published"):
+    for name in ("live", "through PortAudio", "published"):
         if name in report:
             values = np.sort(report[name]["response_ms"])
             axes.step(values, np.arange(1, len(values) + 1) / len(values), where="post", label=name)
@@ -356,6 +385,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="*", type=Path, help="recordings (the bundled clip)")
     parser.add_argument("--onsets", type=int, default=200)
     parser.add_argument("--published", type=int, default=0, metavar="N")
+    parser.add_argument("--mic", type=int, default=0, metavar="N")
     parser.add_argument("--core", type=int, help="bind the program to this processor core")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--plot", type=Path, help="write a picture here")
@@ -366,7 +396,8 @@ def main(argv: list[str] | None = None) -> int:
         folder = Path(temporary)
         bench = Bench(folder, options.core, (), QUIET_S, VOICE_S)
         bench.silent()  # compiles and fills caches
-        report["live"] = measure(bench, clips, max(2, options.onsets), "live")
+        if options.onsets:
+            report["live"] = measure(bench, clips, options.onsets, "live")
         if options.published:
             from ha2g_live.benchmarks.windows import write_drawn
 
@@ -376,6 +407,11 @@ def main(argv: list[str] | None = None) -> int:
             extra = ("--model", str(model), "--engine", "torch", "--hop", "30")
             bench = Bench(folder, options.core, extra, 3.0, 4.5)
             report["published"] = measure(bench, clips, options.published, "published")
+        if options.mic:
+            from ha2g_live.benchmarks.response_microphone import measure_microphone
+
+            found = measure_microphone(folder, clips, options.mic, options.core)
+            report["through PortAudio"] = found
     print(table(report))
     write_json(options.json, report)
     if options.plot:

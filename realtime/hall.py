@@ -342,6 +342,11 @@ class Hall:
         return stepper.steps_due(pipeline.state) > 0
 
     def _step_all(self, pipelines: list[Pipeline]) -> None:
+        most = self.engine.capabilities.max_batch or len(pipelines) or 1
+        for start in range(0, len(pipelines), most):
+            self._step_batch(pipelines[start : start + most])
+
+    def _step_batch(self, pipelines: list[Pipeline]) -> None:
         for pipeline in pipelines:
             pipeline.follow_style()
         answers = stepper.step_together(
