@@ -14,7 +14,7 @@ import json
 import logging
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -45,7 +45,7 @@ STALL_S = 5.0
 TRY_AGAIN_LATER = 1013
 """Close code of the registry that RFC 6455, section 11.7, founded."""
 CODECS = ("pcm16", "opus")
-_PAGE = Path(__file__).with_name("microphone.html")
+PAGE = Path(__file__).with_name("microphone.html")
 
 log = logging.getLogger(__name__)
 _wire_log = logging.getLogger(f"{__name__}.wire")
@@ -85,6 +85,64 @@ class Speaker:
 
     def close(self) -> None:
         """Nothing: the connection ends by itself."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the first message of a connection asks for.
+
+    Attributes:
+        desk: with the stream's knobs.
+        seed: of its gestures.
+        wish: the form of its frames.
+        decode: turns a message of sound into samples.
+        resume: name of a stream to go on with; empty for a new one.
+    """
+
+    desk: Desk
+    seed: int
+    wish: encode.Wish
+    decode: Callable[[bytes], F32]
+    resume: str = ""
+
+
+def read_start(message: str | bytes, token: str, knobs: Knobs, styles: Sequence[str]) -> Start:
+    """The first message of a connection.
+
+    Args:
+        message: as it came.
+        token: what the client must know; empty asks for none.
+        knobs: where they stand unless it says otherwise.
+        styles: of the model.
+
+    Raises:
+        ValueError, Ha2gError: it cannot be had, with the reason for the client.
+    """
+    try:
+        request = json.loads(message)
+    except (ValueError, RecursionError) as error:
+        raise ValueError("the first message is a start request, as JSON text") from error
+    if not isinstance(request, dict) or request.get("type") != "start":
+        raise ValueError('the first message has the type "start"')
+    given = request.get("token", "")
+    if token and not (
+        isinstance(given, str) and hmac.compare_digest(given.encode(), token.encode())
+    ):
+        raise ConfigError("the token is wrong: use the one that the server printed")
+    codec = request.get("codec", CODECS[0])
+    if codec not in CODECS:
+        raise ValueError(f"codec is one of {', '.join(CODECS)}, got {codec!r}")
+    seed = request.get("seed", 0)
+    if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
+        raise ValueError("seed is a whole number from 0 to 2^64 - 1")
+    said = request.get("knobs", {})
+    if not isinstance(said, dict):
+        raise ValueError('"knobs" is an object of names and values')
+    resume = request.get("resume", "")
+    if not isinstance(resume, str):
+        raise ValueError('"resume" is the stream_id of an earlier hello')
+    desk = Desk(changed(knobs, said, styles), styles)
+    return Start(desk, seed, encode.read_wish(request, encode.Wish()), _decoder(codec), resume)
 
 
 class StreamServer:
@@ -174,16 +232,17 @@ class StreamServer:
                 "Connection": "close",
             }
         )
-        return Response(HTTPStatus.OK.value, "OK", headers, _PAGE.read_bytes())
+        return Response(HTTPStatus.OK.value, "OK", headers, PAGE.read_bytes())
 
     async def _serve(self, connection: ServerConnection) -> None:
         seat: Seat | None = None
         try:
             message = await asyncio.wait_for(connection.recv(), START_WITHIN_S)
-            speaker, desk, seed, decode = self._begin(connection, message)
-            seat = self.hall.admit(speaker, desk, seed, self._avatar)
+            start = read_start(message, self._token, self._knobs, self.hall.engine.spec.styles)
+            speaker = Speaker(connection, self._outbox, start.wish)
+            seat = self.hall.admit(speaker, start.desk, start.seed, self._avatar)
             await connection.send(speaker.hello)
-            await _listen(connection, speaker, desk, seat, decode)
+            await _listen(connection, speaker, start, seat)
         except Full as error:
             await _farewell(connection, TRY_AGAIN_LATER, str(error))
         except (asyncio.TimeoutError, TimeoutError):
@@ -196,39 +255,6 @@ class StreamServer:
         finally:
             if seat is not None:
                 self.hall.leave(seat)
-
-    def _begin(
-        self, connection: ServerConnection, message: str | bytes
-    ) -> tuple[Speaker, Desk, int, Callable[[bytes], F32]]:
-        """What the first message asks for.
-
-        Raises:
-            ValueError, Ha2gError: it cannot be had, with the reason for the client.
-        """
-        try:
-            request = json.loads(message)
-        except (ValueError, RecursionError) as error:
-            raise ValueError("the first message is a start request, as JSON text") from error
-        if not isinstance(request, dict) or request.get("type") != "start":
-            raise ValueError('the first message has the type "start"')
-        given = request.get("token", "")
-        if self._token and not (
-            isinstance(given, str) and hmac.compare_digest(given.encode(), self._token.encode())
-        ):
-            raise ConfigError("the token is wrong: use the one that the server printed")
-        codec = request.get("codec", CODECS[0])
-        if codec not in CODECS:
-            raise ValueError(f"codec is one of {', '.join(CODECS)}, got {codec!r}")
-        seed = request.get("seed", 0)
-        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < 2**64:
-            raise ValueError("seed is a whole number from 0 to 2^64 - 1")
-        said = request.get("knobs", {})
-        if not isinstance(said, dict):
-            raise ValueError('"knobs" is an object of names and values')
-        styles = self.hall.engine.spec.styles
-        desk = Desk(changed(self._knobs, said, styles), styles)
-        wish = encode.read_wish(request, encode.Wish())
-        return Speaker(connection, self._outbox, wish), desk, seed, _decoder(codec)
 
     # --- frames out
 
@@ -259,33 +285,35 @@ def _write(batch: list[tuple[Speaker, str | bytes]]) -> None:
             transport.abort()
 
 
-async def _listen(
-    connection: ServerConnection,
-    speaker: Speaker,
-    desk: Desk,
-    seat: Seat,
-    decode: Callable[[bytes], F32],
-) -> None:
+async def _listen(connection: ServerConnection, speaker: Speaker, start: Start, seat: Seat) -> None:
     """Take in sound and requests until the client leaves."""
     bad = 0
     while True:
         message = await asyncio.wait_for(connection.recv(), SILENT_FOR_S)
         try:
             if isinstance(message, bytes):
-                seat.feed(decode(message))
+                seat.feed(start.decode(message))
                 continue
-            request = encode.read_request(message)
-            if request["type"] == "subscribe":
-                speaker.wish = encode.read_wish(request, speaker.wish)
-                answer = encode.subscribed_text(speaker.wish)
-            else:
-                answer = control.answer(request, desk)
+            answer, speaker.wish = answered(message, speaker.wish, start.desk)
         except ValueError as error:
             bad += 1
             if bad >= MAX_BAD_REQUESTS:
                 raise ValueError("too many bad messages") from error
             answer = encode.error_text(str(error))
         await connection.send(answer)
+
+
+def answered(message: str, wish: encode.Wish, desk: Desk) -> tuple[str, encode.Wish]:
+    """The answer to a request, and the form of frames from then on.
+
+    Raises:
+        ValueError: it is none of the protocol's.
+    """
+    request = encode.read_request(message)
+    if request["type"] == "subscribe":
+        wish = encode.read_wish(request, wish)
+        return encode.subscribed_text(wish), wish
+    return control.answer(request, desk), wish
 
 
 def _decoder(codec: str) -> Callable[[bytes], F32]:
