@@ -398,6 +398,7 @@ def main(argv: list[str] | None = None) -> int:
         bench.silent()  # compiles and fills caches
         if options.onsets:
             report["live"] = measure(bench, clips, options.onsets, "live")
+            write_json(options.json, report)
         if options.published:
             from ha2g_live.benchmarks.windows import write_drawn
 

@@ -313,7 +313,9 @@ class Driver:
         if self._source_end is None:
             last_s = self._ring.captured_at_s(written - 1) if written else self._clock.now_s()
             self._source_end = (written, last_s)
-        if self.pipeline.state.next_step > newest_step(self._end_samples):
+        heard_all = self.pipeline.state.next_step > newest_step(self._end_samples)
+        # The motion goes on to the end also where the last step comes long before it.
+        if heard_all and written >= self._end_samples:
             return False
         samples, captured_at_s = self._source_end
         passed_s = self._clock.now_s() - captured_at_s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import threading
 import time
@@ -14,7 +15,8 @@ import pytest
 
 from ha2g_live.clients import encode
 from ha2g_live.clients.jsonl import JsonlClient
-from ha2g_live.engines.base import State
+from ha2g_live.engines.base import ModelSpec, State
+from ha2g_live.engines.timing import Timing
 from ha2g_live.realtime.desk import Desk
 from ha2g_live.realtime.driver import MAX_STEPS_BEHIND, RING_SAMPLES, Driver
 from ha2g_live.realtime.errors import AudioError, ClientError, ConfigError
@@ -27,7 +29,7 @@ from ha2g_live.realtime.retarget import to_rotations
 from ha2g_live.realtime.skeleton import bone_index
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ, newest_step
 from ha2g_live.realtime.types import F32, AudioBlock
-from tests.fakes import EchoEngine, ListClient, ScriptedSource, speech_like
+from tests.fakes import ECHO_SPEC, EchoEngine, ListClient, ScriptedSource, speech_like
 
 FINGERS = [i for i, bone in enumerate(BONE_NAMES) if bone.endswith(("Proximal", "Intermediate"))]
 
@@ -101,6 +103,28 @@ def test_the_poses_do_not_depend_on_timing() -> None:
     for step in live.answers.keys() & offline.answers.keys():
         np.testing.assert_array_equal(live.answers[step], offline.answers[step])
     assert abs(len(live.answers) - len(offline.answers)) <= 1
+
+
+def test_a_run_ends_whose_last_step_comes_long_before_its_end() -> None:
+    """A window model with a long hop: its steps are two seconds apart."""
+
+    class Rare(ModelSpec):
+        @property
+        def timing(self) -> Timing:
+            return Timing(every_frames=30)
+
+    class Seldom(EchoEngine):
+        @property
+        def spec(self) -> ModelSpec:
+            fields = (f.name for f in dataclasses.fields(ECHO_SPEC))
+            return Rare(**{name: getattr(ECHO_SPEC, name) for name in fields})
+
+    client = ListClient()
+    run(
+        Driver(Pipeline(Seldom(), [client], Settings(tail_s=0.2)), ScriptedSource(speech_like(1.0)))
+    )
+    assert client.frames[-1].stream_time_s >= 1.1
+    assert client.closes == 1
 
 
 def test_an_error_of_the_source_reaches_the_owner_after_the_tail() -> None:
