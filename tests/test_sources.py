@@ -19,7 +19,7 @@ from ha2g_live.realtime import sources as sources_module
 from ha2g_live.realtime.audio_file import demo_clip, read_audio
 from ha2g_live.realtime.devices import DeviceInfo, find_device, format_devices
 from ha2g_live.realtime.errors import AudioFileError, DeviceNotFound
-from ha2g_live.realtime.sources import FileSource
+from ha2g_live.realtime.sources import BLOCK_SAMPLES, FileSource
 from ha2g_live.realtime.types import F32, AudioBlock
 from tests.virtual_microphone import VirtualMicrophone, virtual_microphone
 
@@ -62,12 +62,12 @@ def test_a_file_arrives_in_order_and_on_schedule_then_ends(tmp_path: Path) -> No
     assert source.failure() is None
     assert got.ends == 1
     assert got.threads == {"ha2g-file"}
-    assert [len(block.samples) for block in got.blocks] == [320] * 30 + [100]
+    assert [len(block.samples) for block in got.blocks] == [BLOCK_SAMPLES] * 60 + [100]
     np.testing.assert_array_equal(np.concatenate([b.samples for b in got.blocks]), samples)
     # The capture times follow the sample count exactly, however late each block was.
     times_s = np.array([block.captured_at_s for block in got.blocks])
     ends = np.cumsum([len(block.samples) for block in got.blocks])
-    np.testing.assert_allclose(times_s - times_s[0], (ends - 320) / 16_000, atol=1e-6)
+    np.testing.assert_allclose(times_s - times_s[0], (ends - BLOCK_SAMPLES) / 16_000, atol=1e-6)
 
 
 def test_a_stopped_file_delivers_nothing_more(tmp_path: Path) -> None:
@@ -108,12 +108,12 @@ def test_after_a_long_sleep_a_file_goes_on_instead_of_catching_up(
         got.on_block(block)
         now_s = block.captured_at_s + (60.0 if len(got.blocks) == 3 else 0.0)
 
-    source = FileSource(write(tmp_path / "noise.wav", noise(320 * 6)))
+    source = FileSource(write(tmp_path / "noise.wav", noise(BLOCK_SAMPLES * 6)))
     source.start(on_block, got.on_end)
     assert got.ended.wait(60.0)
     assert source.failure() is None
     times_s = [block.captured_at_s for block in got.blocks]
-    np.testing.assert_allclose(times_s, [0.02, 0.04, 0.06, 60.06, 60.08, 60.10], atol=1e-6)
+    np.testing.assert_allclose(times_s, [0.01, 0.02, 0.03, 60.03, 60.04, 60.05], atol=1e-6)
 
 
 def test_a_bad_file_is_refused_at_the_start(tmp_path: Path) -> None:
@@ -222,7 +222,7 @@ def test_the_table_of_devices() -> None:
 RECORDER = """
 import json, logging, sys, threading
 from ha2g_live.realtime.errors import Ha2gError
-from ha2g_live.realtime.sources import MicrophoneSource
+from ha2g_live.realtime.sources import BLOCK_SAMPLES, MicrophoneSource
 
 def say(**event):
     print(json.dumps(event), flush=True)

@@ -77,6 +77,7 @@ class ChoiceEngine(Stepping):
         self.begun: Begun = []
         self._engine = engine
         self._steps = 0
+        self._before: State | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -86,6 +87,9 @@ class ChoiceEngine(Stepping):
     def step(self, audio: F32, style: F32, noise: F32, state: State) -> tuple[F32, State]:
         """One step; see ``engines.base.Engine``."""
         directions, after = self._engine.step(audio, style, noise, state)
+        if state is self._before:
+            return directions, after  # a look: the last step once more, which leaves no trace
+        self._before = state
         self._steps += 1
         if after["age"][0, 0] == 0.0:
             name = self.spec.choices[int(after["choice"][0].argmax())]
