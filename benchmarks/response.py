@@ -10,11 +10,11 @@ process, is the response.
 
 Two runs are never equal to the last bit: frames fall at other moments of the stream, and a
 prediction reaches the curve a little sooner or later. So a joint counts as moved when it is off by
-more than twice the most it was off in this pair in the 0.3 s before t0, three frames in a row. How
-often that happens by chance is measured too, on pairs of runs that both hear silence.
-Breathing and glances
-follow the loudness of the voice at once; they are switched off (``--life 0``), so that only the
-model's motion counts.
+more than twice the most it was off in this pair in the 0.3 s before t0, and by more than in any
+pair of silent runs, three frames in a row. How often that happens by chance is measured too, on
+pairs of runs that both hear silence, each against the other pairs.
+Breathing and glances follow the loudness of the voice at once; they are switched off
+(``--life 0``), so that only the model's motion counts.
 
 With ``--mic N`` also N onsets through a real PortAudio input: a sound server plays the voice into
 the program's microphone, and another reader of that microphone, which asks for blocks of 5 ms,
@@ -58,7 +58,7 @@ F64 = npt.NDArray[np.float64]
 QUIET_S, VOICE_S = 1.2, 0.8
 MORE_DEG = (0.25, 0.5, 1.0, 2.0)
 """Larger differences whose times are given too."""
-SILENT_RUNS = 3
+SILENT_RUNS = 6
 NOISE_S = 0.3
 LEAST_DEG = 2e-3
 """No joint counts as moved by less: frames carry single precision."""
@@ -257,11 +257,12 @@ def measure(bench: Bench, clips: list[F32], count: int, say: str) -> dict[str, A
     }
     rows: dict[str, list[float]] = {"response": [], "block": []}
     rows |= {f"moved {deg:g} degrees": [] for deg in MORE_DEG}
+    quiet = Quiet(silent)
     noise_deg = []
     for t0, seen, apart in trials:
         captured_s = seen.first_sample_s + t0 / SAMPLE_RATE_HZ
-        limit_deg = limits(seen, apart, captured_s)
-        noise_deg.append(float(limit_deg.max()) / 2.0)
+        limit_deg = limits(seen, apart, captured_s, quiet.most_deg())
+        noise_deg.append(float(limit_deg.max()))
         for name, deg in (("response", 0.0), *((f"moved {d:g} degrees", d) for d in MORE_DEG)):
             rows[name].append(moved_after_ms(seen, apart, captured_s, np.maximum(limit_deg, deg)))
         rows["block"].append(1e3 * (BLOCK_SAMPLES - t0 % BLOCK_SAMPLES) / SAMPLE_RATE_HZ)
@@ -269,7 +270,7 @@ def measure(bench: Bench, clips: list[F32], count: int, say: str) -> dict[str, A
         "p50": round(float(np.median(noise_deg)), 4),
         "most": round(float(max(noise_deg)), 4),
     }
-    report["by_chance"] = by_chance(silent)
+    report["by_chance"] = quiet.by_chance()
     report["milliseconds"] = {name: percentiles(values) for name, values in rows.items()}
     report["response_ms"] = [round(value, 2) for value in rows["response"]]
     report["program"] = {
@@ -284,11 +285,18 @@ def measure(bench: Bench, clips: list[F32], count: int, say: str) -> dict[str, A
     return report
 
 
-def limits(seen: Seen, apart: F64, captured_s: float) -> F64:
-    """(55,) degrees above which each joint counts as moved, from the moments before the onset."""
+def limits(seen: Seen, apart: F64, captured_s: float, silent_deg: F64) -> F64:
+    """(55,) degrees above which each joint counts as moved.
+
+    Args:
+        seen: a run.
+        apart: its difference from a silent one.
+        captured_s: when the sound came; the moments before tell how restless this pair is.
+        silent_deg: (55,) the most silent runs differ by.
+    """
     near = (seen.received_s < captured_s) & (seen.received_s >= captured_s - NOISE_S)
-    limit: F64 = np.maximum(2.0 * apart[near].max(axis=0, initial=0.0), LEAST_DEG)
-    return limit
+    limit: F64 = np.maximum(2.0 * apart[near].max(axis=0, initial=0.0), silent_deg)
+    return np.maximum(limit, LEAST_DEG)
 
 
 def moved_after_ms(seen: Seen, apart: F64, captured_s: float, limit_deg: F64) -> float:
@@ -299,17 +307,41 @@ def moved_after_ms(seen: Seen, apart: F64, captured_s: float, limit_deg: F64) ->
     return 1e3 * float(seen.received_s[hits[0]] - captured_s) if len(hits) else np.inf
 
 
-def by_chance(silent: list[Seen]) -> dict[str, int]:
-    """How often silence seems to be answered within 100 ms: made-up onsets in pairs of runs."""
-    found = tried = 0
-    for one, other in itertools.permutations(silent, 2):
-        apart = differences(one, other)
-        for at_s in np.arange(NOISE_S + 0.3, one.stream_s[-1] - 0.2, 0.1):
-            captured_s = one.first_sample_s + at_s
-            after_ms = moved_after_ms(one, apart, captured_s, limits(one, apart, captured_s))
-            found += after_ms <= 100.0
-            tried += 1
-    return {"answered": found, "tried": tried}
+class Quiet:
+    """Runs that heard silence: how much they differ though nothing was said.
+
+    Args:
+        runs: at least three.
+    """
+
+    def __init__(self, runs: Sequence[Seen]) -> None:
+        self._runs = runs
+        self._apart: dict[tuple[int, int], F64] = {}
+        for one, other in itertools.permutations(range(len(runs)), 2):
+            self._apart[one, other] = differences(runs[one], runs[other])
+
+    def most_deg(self, without: Sequence[int] = ()) -> F64:
+        """(55,) the most each joint differs in any pair; ``without`` leaves out some runs."""
+        settled = [
+            apart[self._runs[one].stream_s > NOISE_S].max(axis=0)
+            for (one, other), apart in self._apart.items()
+            if one not in without and other not in without
+        ]
+        most: F64 = np.max(settled, axis=0)
+        return most
+
+    def by_chance(self) -> dict[str, int]:
+        """How often silence seems to be answered within 100 ms: made-up onsets in every pair."""
+        found = tried = 0
+        for pair, apart in self._apart.items():
+            run = self._runs[pair[0]]
+            silent_deg = self.most_deg(without=pair)
+            for at_s in np.arange(NOISE_S + 0.3, run.stream_s[-1] - 0.2, 0.1):
+                captured_s = run.first_sample_s + at_s
+                limit_deg = limits(run, apart, captured_s, silent_deg)
+                found += moved_after_ms(run, apart, captured_s, limit_deg) <= 100.0
+                tried += 1
+        return {"answered": found, "tried": tried}
 
 
 def percentiles(values: list[float]) -> dict[str, float | None]:
@@ -337,10 +369,11 @@ def table(report: dict[str, Any]) -> str:
         if name not in report:
             continue
         part = report[name]
+        chance = part["by_chance"]
         lines += [
-            f"{name}: {part['onsets']} onsets, {part['recordings']} recordings; before an onset "
-            f"two runs differ by {part['noise_deg']['p50']} degrees (most restless joint, median "
-            f"pair); in silence {part['by_chance']['answered']} of {part['by_chance']['tried']} "
+            f"{name}: {part['onsets']} onsets, {part['recordings']} recordings; a joint "
+            f"counts as moved beyond {part['noise_deg']['p50']} degrees (the most restless one, "
+            f"median pair); in silence {chance['answered']} of {chance['tried']} "
             "made-up onsets seem to be answered within 100 ms",
             "",
             "| ms from the sound at the microphone | p50 | p95 | p99 | not within the run |",

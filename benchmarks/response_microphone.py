@@ -16,8 +16,8 @@ from ha2g_live.benchmarks.response import (
     SILENT_RUNS,
     VOICE_S,
     Bench,
+    Quiet,
     Seen,
-    by_chance,
     differences,
     limits,
     moved_after_ms,
@@ -104,16 +104,19 @@ def measure_microphone(folder: Path, clips: list[F32], count: int, core: int | N
     except ImportError as error:
         raise ConfigError("--mic needs the project's tests: run it in the checkout") from error
     rng = np.random.default_rng(1)
+    noise_deg: list[float] = []
     places = [(clip, at) for clip in clips for at in onsets(clip)]
     with open_virtual_microphone(folder / "microphone") as microphone:
         bench = MicrophoneBench(folder, microphone, core)
         silent = [bench.silent() for _ in range(SILENT_RUNS)]
+        quiet = Quiet(silent)
         rows: dict[str, list[float]] = {"response": [], "moved 0.25 degrees": []}
         for n in range(count):
             clip, at = places[n % len(places)]
             seen, arrived_s = bench.trial(clip[at:], float(rng.uniform(1.5, 1.7)))
             apart = differences(seen, silent[n % SILENT_RUNS])
-            limit_deg = limits(seen, apart, arrived_s)
+            limit_deg = limits(seen, apart, arrived_s, quiet.most_deg())
+            noise_deg.append(float(limit_deg.max()))
             rows["response"].append(moved_after_ms(seen, apart, arrived_s, limit_deg))
             wide_deg = np.maximum(limit_deg, 0.25)
             rows["moved 0.25 degrees"].append(moved_after_ms(seen, apart, arrived_s, wide_deg))
@@ -121,8 +124,8 @@ def measure_microphone(folder: Path, clips: list[F32], count: int, core: int | N
     return {
         "onsets": count,
         "recordings": len(clips),
-        "noise_deg": {"p50": "not separately measured"},
-        "by_chance": by_chance(silent),
+        "noise_deg": {"p50": round(float(np.median(noise_deg)), 4)},
+        "by_chance": quiet.by_chance(),
         "milliseconds": {name: percentiles(values) for name, values in rows.items()},
         "response_ms": [round(value, 2) for value in rows["response"]],
         "program": {},
