@@ -70,8 +70,6 @@ class VirtualMicrophone:
             "PULSE_SERVER": f"unix:{self._socket}",
             "ALSA_CONFIG_PATH": f"{_ALSA_CONF}:{alsa}",
         }
-        # numba and others keep their caches below the home folder.
-        self.environment.setdefault("NUMBA_CACHE_DIR", str(folder / "numba"))
 
     def start(self) -> None:
         """Plug the microphone in; returns once it delivers sound."""
