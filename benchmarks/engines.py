@@ -171,6 +171,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--engines", help="names with commas (all that can run here)")
     parser.add_argument("--model", type=Path, help="a model of your own")
+    parser.add_argument(
+        "--other-model", type=Path, action="append", default=[], metavar="FILE",
+        help="beside it on ONNX Runtime, for example one of `ha2g-live engines lower`",
+    )  # fmt: skip
     parser.add_argument("--published", action="store_true", help="the published network, too")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     options = parser.parse_args(argv)
@@ -178,6 +182,8 @@ def main(argv: list[str] | None = None) -> int:
     names = options.engines.split(",") if options.engines else list(engines_here())
     with tempfile.TemporaryDirectory() as temporary:
         engines = {name: open_engine(name, options.model, options.threads) for name in names}
+        for path in options.other_model:
+            engines[f"onnx {path.stem}"] = open_engine("onnx", path, options.threads)
         found = rows(engines, batches, max(10, options.rounds))
         if options.published:
             from ha2g_live.benchmarks.windows import write_drawn

@@ -12,22 +12,14 @@ from typing import Any
 import numpy as np
 import soundfile
 
-from ha2g_live.benchmarks.response import (
-    SILENT_RUNS,
-    VOICE_S,
-    Bench,
-    Quiet,
-    Seen,
-    differences,
-    limits,
-    moved_after_ms,
-    onsets,
-    percentiles,
-    progress,
-)
+from ha2g_live.benchmarks.response import SILENT_RUNS, VOICE_S, Figures, places_of, progress
+from ha2g_live.benchmarks.response_run import Bench, Messages, Seen
 from ha2g_live.realtime.errors import ConfigError
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
+
+_OPTIONS = ("--mic", "default", "--duration-s", "5")
+_LOUD = 1e-3
 
 
 class MicrophoneBench:
@@ -46,7 +38,7 @@ class MicrophoneBench:
 
     def silent(self) -> Seen:
         """A run in which nothing is played."""
-        return self._bench.start(("--mic", "default", "--duration-s", "5"), self._environment)
+        return self._bench.run(_OPTIONS, self._environment)
 
     def trial(self, voice: F32, after_s: float) -> tuple[Seen, float]:
         """A run that is spoken to, and when the voice arrived at the microphone."""
@@ -65,12 +57,12 @@ class MicrophoneBench:
             assert listener.stdout is not None
             while block := os.read(listener.stdout.fileno(), 320):
                 now_s = time.perf_counter()
-                loud = np.abs(np.frombuffer(block[: len(block) // 4 * 4], dtype="<f4")) > 1e-3
+                loud = np.abs(np.frombuffer(block[: len(block) // 4 * 4], dtype="<f4")) > _LOUD
                 if not arrived and loud.any():
                     behind = len(loud) - int(np.flatnonzero(loud)[0])
                     arrived.append(now_s - behind / SAMPLE_RATE_HZ)
 
-        def speak(frames: list[tuple[float, bytes | str]]) -> None:
+        def speak(frames: Messages) -> None:
             while not frames:
                 time.sleep(0.01)
             time.sleep(after_s)
@@ -78,8 +70,7 @@ class MicrophoneBench:
 
         hearing = threading.Thread(target=listen)
         hearing.start()
-        options = ("--mic", "default", "--duration-s", "5")
-        seen = self._bench.start(options, self._environment, speak)
+        seen = self._bench.run(_OPTIONS, self._environment, speak)
         listener.terminate()
         hearing.join()
         if listener.stdout is not None:
@@ -104,29 +95,23 @@ def measure_microphone(folder: Path, clips: list[F32], count: int, core: int | N
     except ImportError as error:
         raise ConfigError("--mic needs the project's tests: run it in the checkout") from error
     rng = np.random.default_rng(1)
-    noise_deg: list[float] = []
-    places = [(clip, at) for clip in clips for at in onsets(clip)]
+    places = places_of(clips)
     with open_virtual_microphone(folder / "microphone") as microphone:
         bench = MicrophoneBench(folder, microphone, core)
-        silent = [bench.silent() for _ in range(SILENT_RUNS)]
-        quiet = Quiet(silent)
-        rows: dict[str, list[float]] = {"response": [], "moved 0.25 degrees": []}
+        figures = Figures([bench.silent() for _ in range(SILENT_RUNS)], len(clips))
         for n in range(count):
             clip, at = places[n % len(places)]
             seen, arrived_s = bench.trial(clip[at:], float(rng.uniform(1.5, 1.7)))
-            apart = differences(seen, silent[n % SILENT_RUNS])
-            limit_deg = limits(seen, apart, arrived_s, quiet.most_deg())
-            noise_deg.append(float(limit_deg.max()))
-            rows["response"].append(moved_after_ms(seen, apart, arrived_s, limit_deg))
-            wide_deg = np.maximum(limit_deg, 0.25)
-            rows["moved 0.25 degrees"].append(moved_after_ms(seen, apart, arrived_s, wide_deg))
+            figures.add(seen, arrived_s, _heard_from(seen, arrived_s))
             progress("microphone", n + 1, count)
-    return {
-        "onsets": count,
-        "recordings": len(clips),
-        "noise_deg": {"p50": round(float(np.median(noise_deg)), 4)},
-        "by_chance": quiet.by_chance(),
-        "milliseconds": {name: percentiles(values) for name, values in rows.items()},
-        "response_ms": [round(value, 2) for value in rows["response"]],
-        "program": {},
-    }
+    return figures.report()
+
+
+def _heard_from(seen: Seen, arrived_s: float) -> int:
+    """The first sample of the block in which the program itself first hears the voice."""
+    before = 0
+    for end, _, written_s, peak in seen.trace["blocks"]:
+        if written_s > arrived_s and peak > _LOUD:
+            return before
+        before = int(end)
+    raise RuntimeError("the program did not hear what was played to its microphone")

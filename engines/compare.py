@@ -2,6 +2,7 @@
 
 ha2g-live engines                            name, device and time of a step of each
 ha2g-live engines compare onnx torch         real speech through both
+ha2g-live engines lower int8 --out int8.onnx           a model in lower precision
 ha2g-live engines compare onnx onnx --other-model int8.onnx
 """
 
@@ -129,9 +130,14 @@ def main(argv: list[str]) -> int:
     """The command."""
     if argv[:1] == ["compare"]:
         return _compare(argv[1:])
+    if argv[:1] == ["lower"]:
+        from ha2g_live.engines.precision import main as lower
+
+        return lower(argv[1:])
     parser = Parser(
         prog="ha2g-live engines",
-        description="What can run the model on this machine. See also:  ha2g-live engines compare",
+        description="What can run the model on this machine. See also:  ha2g-live engines compare, "
+        "ha2g-live engines lower",
     )
     parser.add_argument("--model", type=Path, metavar="FILE")
     parser.add_argument("--threads", type=int, default=1)

@@ -60,8 +60,8 @@ class _Graph:
     def __init__(self, model: onnx.ModelProto) -> None:
         self.initializers: list[onnx.TensorProto] = []
         self._constants = Constants(model.graph)
-        self._floats = _floats(model)
-        self._exact = _deciding(model.graph, self._floats)
+        self._floats = float_names(model)
+        self._exact = deciding(model.graph, self._floats)
         self._as_full = self._floats - {n for node in model.graph.node for n in node.output}
         self._as_half: set[str] = set()
 
@@ -123,7 +123,7 @@ def _cast(name: str, to_name: str, to: int) -> onnx.NodeProto:
     return helper.make_node("Cast", [name], [to_name], f"{to_name}/cast", to=to)
 
 
-def _floats(model: onnx.ModelProto) -> set[str]:
+def float_names(model: onnx.ModelProto) -> set[str]:
     """Names of all float32 tensors."""
     try:
         graph = onnx.shape_inference.infer_shapes(model).graph
@@ -134,10 +134,17 @@ def _floats(model: onnx.ModelProto) -> set[str]:
     return named | {t.name for t in graph.initializer if t.data_type == TensorProto.FLOAT}
 
 
-def _deciding(graph: onnx.GraphProto, floats: set[str]) -> set[str]:
-    """Names of the float tensors that a decision depends on; through whole numbers none does."""
+def deciding(graph: onnx.GraphProto, floats: set[str]) -> set[str]:
+    """Names of the float tensors that a decision depends on; through whole numbers none does.
+
+    What goes into the state that a decision of a later step is made from counts too.
+    """
     exact: set[str] = set()
-    for node in reversed(graph.node):
-        if node.op_type in _DECIDING or exact.intersection(node.output):
-            exact.update(name for name in node.input if name in floats)
+    known = -1
+    while len(exact) > known:
+        known = len(exact)
+        exact.update(f"next_{value.name}" for value in graph.input if value.name in exact)
+        for node in reversed(graph.node):
+            if node.op_type in _DECIDING or exact.intersection(node.output):
+                exact.update(name for name in node.input if name in floats)
     return exact

@@ -102,8 +102,11 @@ def _run(options: argparse.Namespace) -> int:
     path: Path | None = demo_clip() if options.demo else options.audio
     if path is not None:
         next(stream_audio(path, 1))  # raises if the file is not one
-    if options.stats is not None:
-        check_writable(options.stats)
+    if options.trace is not None and options.fast:
+        raise ConfigError("--fast takes no real time that could be traced: leave --trace out")
+    for option in ("stats", "trace"):
+        if getattr(options, option) is not None:
+            check_writable(getattr(options, option), f"--{option}")
     view = _view_wanted(options)
     avatar = _avatar(options)
     engine = _open_engine(options)
@@ -150,12 +153,18 @@ def _run_live(
     options: argparse.Namespace, pipeline: Pipeline, source: Source, screen: Screen
 ) -> dict[str, Any]:
     from ha2g_live.realtime.driver import Driver
+    from ha2g_live.realtime.stats import write_summary
     from ha2g_live.realtime.steering import Steering
+    from ha2g_live.realtime.trace import Trace
 
-    driver = Driver(pipeline, source)
+    trace = None if options.trace is None else Trace()
+    driver = Driver(pipeline, source, trace=trace)
     screen.source = source
     with Steering(driver, options.osc_in, options.ui, options.avatar):
-        return _drive(driver, screen)
+        summary = _drive(driver, screen)
+    if trace is not None:
+        write_summary(options.trace, trace.as_dict(), "--trace")
+    return summary
 
 
 def _drive(driver: Driver, screen: Screen) -> dict[str, Any]:

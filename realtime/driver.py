@@ -34,7 +34,8 @@ from ha2g_live.realtime.timebase import (
     newest_step,
     samples_heard_at,
 )
-from ha2g_live.realtime.types import F32, AudioBlock, Source
+from ha2g_live.realtime.trace import Trace
+from ha2g_live.realtime.types import F32, AudioBlock, PoseChunk, Source
 
 RING_SAMPLES = 10 * SAMPLE_RATE_HZ
 READ_BACK_SAMPLES = 9 * SAMPLE_RATE_HZ
@@ -98,12 +99,20 @@ class Driver:
         pipeline: a fresh one.
         source: where the sound comes from, not started.
         clock: the wall clock.
+        trace: notes when everything happened, if given.
     """
 
-    def __init__(self, pipeline: Pipeline, source: Source, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        source: Source,
+        clock: Clock | None = None,
+        trace: Trace | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.source = source
         self._clock = clock or SystemClock()
+        self._trace = trace
         self._ring = AudioRing(RING_SAMPLES)
         self._stream = StreamClock()
         self._failure: BaseException | None = None
@@ -247,7 +256,11 @@ class Driver:
                 samples = np.concatenate((self._gap(block), samples))
             if not self._ring.written:
                 self._first_sample_s = block.captured_at_s - len(samples) / SAMPLE_RATE_HZ
-            self._ring.write(self.pipeline.take_in(samples), block.captured_at_s)
+            heard = self.pipeline.take_in(samples)
+            self._ring.write(heard, block.captured_at_s)
+            if self._trace is not None:
+                now_s = self._clock.now_s()
+                self._trace.block(heard, self._ring.written, block.captured_at_s, now_s)
 
     def _gap(self, block: AudioBlock) -> F32:
         """Silence for the time between two sources, so that stream time goes on."""
@@ -278,12 +291,16 @@ class Driver:
             while stepper.steps_due(pipeline.state) and not self._stopping.is_set():
                 step = pipeline.state.next_step
                 newest_column = columns_complete(samples_heard_at(step)) * HOP_SAMPLES
-                pipeline.step(self._captured_at_s(newest_column))
+                self._note(pipeline.step(self._captured_at_s(newest_column)))
                 due_s = self._captured_at_s(samples_heard_at(step))
                 if math.isfinite(due_s):
                     self._stream.note_lag(self._clock.now_s() - due_s)
             if pipeline.may_look:
-                pipeline.look(self._captured_at_s(pipeline.state.heard_samples))
+                self._note(pipeline.look(self._captured_at_s(pipeline.state.heard_samples)))
+
+    def _note(self, answer: PoseChunk) -> None:
+        if self._trace is not None:
+            self._trace.answer(answer.heard_samples, self._clock.now_s())
 
     def _new_samples(self, heard: int) -> F32:
         """Everything after the first ``heard`` samples; what is too old to be had is silence."""
@@ -369,5 +386,7 @@ class Driver:
                 after_s = handed_over_s - chunk.captured_at_s
                 stats.count_latency(max(after_s, self.pipeline.delay_s))
             shown = chunk
+            if self._trace is not None and chunk is not None:
+                self._trace.frame(stats.frames - 1, chunk.heard_samples, handed_over_s)
             if self._heard_all.is_set() and stream_s >= self._end_samples / SAMPLE_RATE_HZ:
                 return

@@ -186,6 +186,12 @@ def run_parser() -> Parser:
     run.add_argument(
         "--stats", type=Path, metavar="FILE.json", help="write measurements at the end"
     )
+    run.add_argument(
+        "--trace",
+        type=Path,
+        metavar="FILE.json",
+        help="also write when each block of sound, answer and frame of the last minutes happened",
+    )
     run.add_argument("--quiet", action="store_true", help="no status line and no summary")
     return parser
 

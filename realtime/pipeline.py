@@ -213,15 +213,17 @@ class Pipeline:
         if len(samples):
             self.level = max(float(np.abs(samples).max()), _LEVEL_KEPT * self.level)
 
-    def step(self, captured_at_s: float) -> None:
-        """Run the next model step, which must be due.
+    def step(self, captured_at_s: float) -> PoseChunk:
+        """Run the next model step, which must be due; returns its answer.
 
         Args:
             captured_at_s: when the last sample it hears was captured; NaN if that means nothing.
         """
         self.follow_style()
         energy = self.desk.knobs.energy
-        self.take_step(*stepper.step(self.engine, self.state, captured_at_s, energy))
+        chunk, state = stepper.step(self.engine, self.state, captured_at_s, energy)
+        self.take_step(chunk, state)
+        return chunk
 
     def take_step(self, chunk: PoseChunk, state: StepperState) -> None:
         """Take what a step of this stream gave, run here or with other streams."""
@@ -235,13 +237,14 @@ class Pipeline:
         """Whether ``look`` has something new to hear, and a model fast enough for it."""
         return self._step_s < LOOK_STEP_S and stepper.look_due(self.state)
 
-    def look(self, captured_at_s: float) -> None:
+    def look(self, captured_at_s: float) -> PoseChunk:
         """Show at once what was heard since the last step; ``may_look`` must be true."""
         self.follow_style()
         energy = self.desk.knobs.energy
         chunk, self.state = stepper.look(self.engine, self.state, captured_at_s, energy)
         self.schedule.merge(chunk)
         self.stats.looks += 1
+        return chunk
 
     def follow_style(self) -> None:
         """Take over the style that the desk's knob asks for."""

@@ -263,31 +263,31 @@ def _version(distribution: str) -> str:
         return "not installed"
 
 
-def check_writable(path: Path) -> None:
+def check_writable(path: Path, option: str = "--stats") -> None:
     """Fail before a run, not after it.
 
     Raises:
-        ConfigError: the summary cannot be written there.
+        ConfigError: what ``option`` asks for cannot be written there.
     """
     if path.is_dir():
-        raise ConfigError(f"cannot write {path} (it is a folder): choose another file for --stats")
+        raise ConfigError(f"cannot write {path} (it is a folder): choose another file for {option}")
     if not path.parent.is_dir():
         raise ConfigError(
             f"cannot write {path} (there is no folder {path.parent}): create it first"
         )
     if not os.access(path if path.exists() else path.parent, os.W_OK):
-        raise ConfigError(f"cannot write {path} (not allowed): choose another file for --stats")
+        raise ConfigError(f"cannot write {path} (not allowed): choose another file for {option}")
 
 
-def write_summary(path: Path, summary: dict[str, Any]) -> None:
+def write_summary(path: Path, summary: dict[str, Any], option: str = "--stats") -> None:
     """Write a summary as JSON.
 
     Raises:
-        ConfigError: the file cannot be written.
+        ConfigError: the file that ``option`` named cannot be written.
     """
     try:
         path.write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise ConfigError(
-            f"cannot write {path} ({error.strerror}): choose another file for --stats"
+            f"cannot write {path} ({error.strerror}): choose another file for {option}"
         ) from error

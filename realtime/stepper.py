@@ -71,7 +71,7 @@ class StepperState:
         timing: the model's.
         resting: how many of the model's choices are ways to rest; they come first.
         before: state of the model before the last step; None before the first.
-        seen_samples: what the last step or look has heard.
+        seen_samples: what the last step or look has heard: a step, whole columns only.
         recent: the newest samples, as many as a look hears.
     """
 
@@ -166,7 +166,7 @@ def step(
         next_step=state.next_step + timing.every_frames,
         engine=after,
         before=state.engine,
-        seen_samples=samples_heard_at(state.next_step),
+        seen_samples=heard,
     )
 
 
@@ -220,7 +220,7 @@ def step_together(
             next_step=state.next_step + timing.every_frames,
             engine={name: value[row : row + 1] for name, value in after.items()},
             before=state.engine,
-            seen_samples=samples_heard_at(state.next_step),
+            seen_samples=heard[row],
         )
         answers.append((chunk, new))
     return answers
@@ -228,9 +228,10 @@ def step_together(
 
 def look_due(state: StepperState) -> bool:
     """Whether something sounds that neither a step nor a look has heard; no step is due."""
-    if not _waits(state) or state.heard_samples - state.seen_samples < LOOK_SAMPLES:
+    unseen = state.heard_samples - state.seen_samples
+    if not _waits(state) or unseen < LOOK_SAMPLES:
         return False
-    return over_noise_db(state.recent[-LOOK_SAMPLES:], state.features) > LOOK_OVER_NOISE_DB
+    return over_noise_db(state.recent[-unseen:], state.features) > LOOK_OVER_NOISE_DB
 
 
 def look(
