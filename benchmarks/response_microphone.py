@@ -98,7 +98,7 @@ def measure_microphone(folder: Path, clips: list[F32], count: int, core: int | N
     places = places_of(clips)
     with open_virtual_microphone(folder / "microphone") as microphone:
         bench = MicrophoneBench(folder, microphone, core)
-        figures = Figures([bench.silent() for _ in range(SILENT_RUNS)], len(clips))
+        figures = Figures([bench.silent() for _ in range(_SILENT_RUNS)], len(clips))
         for n in range(count):
             clip, at = places[n % len(places)]
             seen, arrived_s = bench.trial(clip[at:], float(rng.uniform(1.5, 1.7)))

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from ha2g_live.realtime.body import PARENT, Figure, figure
 from ha2g_live.realtime.humanoid import BONE_COUNT, WALK_ORDER
-from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.kernel import entry, kernel
 from ha2g_live.realtime.reach import (
     Arm,
     arm_of,
@@ -153,7 +153,6 @@ def _adapt(
     differs: bool,
     towards: F64,
     passed_s: float,
-    _sources: str = SOURCES,
 ) -> None:
     turns, places = np.zeros((pose.shape[0], 4)), np.zeros((pose.shape[0], 3))
     points = np.zeros(target.point_at.shape)
@@ -201,7 +200,7 @@ def _differs(old: Arm, new: Arm) -> bool:
 
 
 @entry
-def _hold_back(asked: F32, out: F32, turns: F64, most_rad: float, _sources: str = SOURCES) -> None:
+def _hold_back(asked: F32, out: F32, turns: F64, most_rad: float) -> None:
     """Keep each joint's turn by contact within reach of what it was; both are updated."""
     for side in range(2):
         for k in range(3):
@@ -254,7 +253,11 @@ def _find_points(pose: F32, figure: Figure, turns: F64, places: F64, points: Any
 
 @entry
 def _points(
-    pose: F32, figure: Figure, turns: F64, places: F64, points: F64, _sources: str = SOURCES
+    pose: F32,
+    figure: Figure,
+    turns: F64,
+    places: F64,
+    points: F64,
 ) -> None:
     _find_points(pose, figure, turns, places, points)
 
@@ -557,7 +560,7 @@ def _write(pose: F32, side: int, turns: F64, old: Arm, new: Arm) -> None:
 
 
 @entry
-def _clearance(pose: F32, figure: Figure, _sources: str = SOURCES) -> tuple[float, float]:
+def _clearance(pose: F32, figure: Figure) -> tuple[float, float]:
     turns, places = np.zeros((pose.shape[0], 4)), np.zeros((pose.shape[0], 3))
     points: Any = np.zeros(figure.point_at.shape)
     _find_points(pose, figure, turns, places, points)

@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from ha2g_live.realtime.kernel import SOURCES, entry
+from ha2g_live.realtime.kernel import entry
 from ha2g_live.realtime.timebase import FFT_SAMPLES, HOP_SAMPLES, MEL_BANDS, SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 
@@ -183,7 +183,6 @@ def _scaled_bands(
     weights: npt.NDArray[np.float64],
     reference_db: float,
     out: F32,
-    _sources: str = SOURCES,
 ) -> None:
     """Bands of a spectrum in dB against the reference, scaled to -1 at the floor, into (128,)."""
     at = 0

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_INDEX, BONE_NAMES
-from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.kernel import entry, kernel
 from ha2g_live.realtime.rotation import (
     Quat,
     Vec,
@@ -172,7 +172,7 @@ def angles(rotations: F32) -> F64:
 
 
 @entry
-def _limit(poses: F32, _sources: str = SOURCES) -> None:
+def _limit(poses: F32) -> None:
     for frame in range(poses.shape[0]):
         for bone in range(poses.shape[1]):
             axis = _AXIS[bone]
@@ -196,7 +196,7 @@ def _limit(poses: F32, _sources: str = SOURCES) -> None:
 
 
 @entry
-def _angles(poses: F64, out: F64, _sources: str = SOURCES) -> None:
+def _angles(poses: F64, out: F64) -> None:
     for frame in range(poses.shape[0]):
         for bone in range(poses.shape[1]):
             x, y, z, w = poses[frame, bone]

@@ -3,12 +3,12 @@
 numba stamps a cached function with a hash of its own file and with nothing else. The functions and
 the constants that it has from other files are compiled into it, so after an edit of one of those
 files the old machine code is loaded and counted as a hit (seen with numba 0.68, whether or not the
-inner functions are cached too; its manual says so under "Cache invalidation"). The default values
-of a function's arguments, however, are part of the signature that the cache looks up. Therefore:
+inner functions are cached too; its manual says so under "Cache invalidation"). So the key under
+which machine code is stored gets the digest of all sources as well:
 
 - ``@kernel``: called by other kernels only, from any file. Not cached.
-- ``@entry``: called from Python. Cached, with all the kernels that it calls, and each has a last
-  argument ``_sources: str = SOURCES``. Any edit of a file in ``FILES`` gives it a new signature.
+- ``@entry``: called from Python. Cached, with all the kernels that it calls. Any edit of a file in
+  ``FILES`` gives it a new key.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.caching import FunctionCache
 
 _Kernel = TypeVar("_Kernel", bound=Callable[..., Any])
 
@@ -75,4 +76,16 @@ def kernel(function: _Kernel) -> _Kernel:
 
 def entry(function: _Kernel) -> _Kernel:
     """Compile a function that Python calls, and keep it on disk for the next start."""
-    return cast(_Kernel, numba.njit(cache=True, error_model="numpy")(function))
+    compiled: Any = numba.njit(error_model="numpy")(function)
+    # What ``cache=True`` does, with a cache of our own. An argument with a default value, which is
+    # part of the key too, would make every call take twenty times as long.
+    compiled._cache = _Stamped(compiled.py_func)  # type: ignore[no-untyped-call]
+    return cast(_Kernel, compiled)
+
+
+class _Stamped(FunctionCache):
+    """Finds compiled code by the sources of all kernels, too."""
+
+    def _index_key(self, sig: Any, codegen: Any) -> tuple[Any, ...]:
+        key = super()._index_key(sig, codegen)  # type: ignore[no-untyped-call]
+        return (*key, SOURCES)

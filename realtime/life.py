@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from ha2g_live.realtime.chance import chance, drift, eased, wander
 from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_INDEX
-from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.kernel import entry, kernel
 from ha2g_live.realtime.legs import plant
 from ha2g_live.realtime.rig import (
     CHEST,
@@ -167,7 +167,7 @@ def _soft(share: float) -> float:
 
 
 @entry
-def _apply(pose: F32, turns: F32, bones: npt.NDArray[np.bool_], _sources: str = SOURCES) -> None:
+def _apply(pose: F32, turns: F32, bones: npt.NDArray[np.bool_]) -> None:
     for bone in range(pose.shape[0]):
         if bones[bone]:
             over = get(turns, bone)
@@ -185,7 +185,6 @@ def _life(
     offsets: F64,
     turns: F32,
     rest: F64,
-    _sources: str = SOURCES,
 ) -> None:
     breath = _breath(now_s, seed) * amount
     # --- hips: sway and weight

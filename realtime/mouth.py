@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ha2g_live.realtime.kernel import SOURCES, entry
+from ha2g_live.realtime.kernel import entry
 from ha2g_live.realtime.rotation import ramp
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
@@ -238,7 +238,6 @@ def _features(
     history: F32,
     out: F32,
     extra: F64,
-    _sources: str = SOURCES,
 ) -> None:
     """Features (n, FEATURES); level, pitch and voicing (n, 3)."""
     for n in range(power.shape[0]):
@@ -285,7 +284,11 @@ def _features(
 
 @entry
 def _lips(
-    features: F32, extra: F64, net: Weights, shown: F64, out: F64, _sources: str = SOURCES
+    features: F32,
+    extra: F64,
+    net: Weights,
+    shown: F64,
+    out: F64,
 ) -> None:
     """Visemes, openness and speech (n, 7), each following what the network says."""
     hidden = np.empty(net.inner.shape[1])

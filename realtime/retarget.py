@@ -26,7 +26,7 @@ import numpy as np
 
 from ha2g_live.realtime.humanoid import BONE_COUNT as HUMANOID_BONES
 from ha2g_live.realtime.humanoid import PARENTS, TED_BONES, WALK_ORDER
-from ha2g_live.realtime.kernel import SOURCES, entry
+from ha2g_live.realtime.kernel import entry
 from ha2g_live.realtime.retarget_arm import solve_fingers, solve_forearm, solve_upper_arm
 from ha2g_live.realtime.retarget_trunk import solve_head, solve_shoulder, solve_torso
 from ha2g_live.realtime.rig import FACE_POINTS, HEAD, offset, put
@@ -98,7 +98,7 @@ def to_directions(rotations: F32) -> F32:
 
 
 @entry
-def _solve(directions: F32, out: F32, _sources: str = SOURCES) -> None:
+def _solve(directions: F32, out: F32) -> None:
     """(n, 42, 3) directions to (n, 55, 4) local rotations."""
     sight = empty_sight()
     for frame in range(directions.shape[0]):
@@ -116,7 +116,7 @@ def _solve(directions: F32, out: F32, _sources: str = SOURCES) -> None:
 
 
 @entry
-def _walk(rotations: F32, out: F32, _sources: str = SOURCES) -> None:
+def _walk(rotations: F32, out: F32) -> None:
     """(n, 55, 4) local rotations to (n, 42, 3) directions, by forward kinematics."""
     joints = np.zeros((len(_TED_BONES) + len(FACE_POINTS), 3))
     turns = np.zeros((HUMANOID_BONES, 4))

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT, BONE_INDEX, BONE_NAMES
-from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.kernel import entry, kernel
 from ha2g_live.realtime.knobs import PARTS, Knobs
 from ha2g_live.realtime.rest_poses import ARM_BONES, rest_pose
 from ha2g_live.realtime.rig import HANDS, LOWER_ARMS, UPPER_ARMS, get
@@ -167,7 +167,7 @@ def _held(angle: float) -> float:
 
 
 @entry
-def _shaped(pose: F64, shape: Shape, out: F32, _sources: str = SOURCES) -> None:
+def _shaped(pose: F64, shape: Shape, out: F32) -> None:
     resting = (0.0, 0.0)
     if shape.chosen:
         resting = (_resting(pose, shape, 0), _resting(pose, shape, 1))

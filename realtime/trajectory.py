@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT
-from ha2g_live.realtime.kernel import SOURCES, entry, kernel
+from ha2g_live.realtime.kernel import entry, kernel
 from ha2g_live.realtime.rotation import (
     Quat,
     Vec,
@@ -171,7 +171,7 @@ def _carried_over(bare: Trajectory, old: Trajectory) -> Trajectory:
 
 
 @entry
-def _show(trajectory: Trajectory, now: float, out: F32, _sources: str = SOURCES) -> None:
+def _show(trajectory: Trajectory, now: float, out: F32) -> None:
     """All rotations at ``now`` into (55, 4), with w >= 0."""
     for bone in range(out.shape[0]):
         q = _rotation(trajectory, bone, now)
@@ -187,7 +187,7 @@ def _knot(knots: F64, frame: int, bone: int) -> Quat:
 
 
 @entry
-def _write_knots(knots: F64, first_frame: int, rotations: F64, _sources: str = SOURCES) -> int:
+def _write_knots(knots: F64, first_frame: int, rotations: F64) -> int:
     """Write poses (frames, 55, 4), each within ``MAX_TURN_RAD`` of the one before.
 
     Returns how many had to be held to that.
@@ -216,7 +216,7 @@ def _write_knots(knots: F64, first_frame: int, rotations: F64, _sources: str = S
 
 
 @entry
-def _turns_between(new: Trajectory, old: Trajectory, out: F64, _sources: str = SOURCES) -> None:
+def _turns_between(new: Trajectory, old: Trajectory, out: F64) -> None:
     """Rotations from the new curve to the old at ``new.turn_at``, with velocity and acceleration.
 
     Into (3, 55, 3), as ``Trajectory.turn``.

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT
-from ha2g_live.realtime.kernel import SOURCES, entry
+from ha2g_live.realtime.kernel import entry
 from ha2g_live.realtime.rig import get
 from ha2g_live.realtime.rotation import (
     Vec,
@@ -119,7 +119,6 @@ def _difference(
     new_before: F64,
     passed_s: float,
     out: F64,
-    _sources: str = SOURCES,
 ) -> None:
     for bone in range(out.shape[1]):
         here, there = get(new, bone), get(shown, bone)
@@ -135,7 +134,7 @@ def _difference(
 
 
 @entry
-def _lay_over(pose: F32, turn: F64, share: float, _sources: str = SOURCES) -> None:
+def _lay_over(pose: F32, turn: F64, share: float) -> None:
     # The quintic that begins with this place and speed and ends at rest: sums of Bernstein
     # polynomials, where a curvature of zero at the start is taken.
     left = 1.0 - share
@@ -152,7 +151,7 @@ def _lay_over(pose: F32, turn: F64, share: float, _sources: str = SOURCES) -> No
 
 
 @entry
-def _filter(pose: F32, filters: F32, share: float, _sources: str = SOURCES) -> None:
+def _filter(pose: F32, filters: F32, share: float) -> None:
     for bone in range(pose.shape[0]):
         wanted = get(pose, bone)
         for stage in range(2):

@@ -156,16 +156,6 @@ def test_the_cache_knows_every_file_that_a_kernel_can_draw_on() -> None:
     assert set(kernel.FILES) == needed
 
 
-def test_every_entry_has_the_sources_in_its_signature() -> None:
-    for path in REALTIME.glob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.FunctionDef) and "entry" in map(
-                ast.unparse, node.decorator_list
-            ):
-                assert ast.unparse(node.args.args[-1]) == "_sources: str", node.name
-                assert ast.unparse(node.args.defaults[-1]) == "SOURCES", node.name
-
-
 def test_only_the_kernel_file_asks_numba_to_compile() -> None:
     for path in PACKAGE.glob("*/*.py"):
         if path.name != "kernel.py":
