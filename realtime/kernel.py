@@ -35,6 +35,7 @@ FILES = (
     "knobs.py",
     "legs.py",
     "life.py",
+    "limits.py",
     "mouth.py",
     "reach.py",
     "rest_poses.py",

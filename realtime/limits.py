@@ -12,6 +12,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
+from ha2g_live.realtime.kernel import entry, kernel
 from ha2g_live.realtime.skeleton import bone_index
 from ha2g_live.realtime.types import F32
 
@@ -45,11 +46,11 @@ _LEAST_COSINE = np.array(
 )
 _SPINE = bone_index("spine", "neck")
 _NOSE = bone_index("neck", "nose")
-_CLAVICLES = [bone_index("neck", f"{side}_shoulder") for side in _SIDES]
-_UPRIGHT = np.array([0.0, -1.0, 0.0])
-_SPINE_DEG = 45.0
-_NECK_DEG = 100.0  # between the spine and the line to the nose, which is 45 at rest
-_CLAVICLE_DEG = (55.0, 125.0)  # between the spine and the line to the shoulder, 105 at rest
+_CLAVICLES = tuple(bone_index("neck", f"{side}_shoulder") for side in _SIDES)
+_SPINE_COSINE = math.cos(math.radians(45.0))  # of its angle to upright
+_NECK_COSINE = math.cos(math.radians(100.0))  # of spine and line to the nose, 45 degrees at rest
+# Of the spine and the line to the shoulder, 105 degrees at rest.
+_CLAVICLE_LOW, _CLAVICLE_HIGH = (math.cos(math.radians(angle)) for angle in (125.0, 55.0))
 
 NAMES: tuple[str, ...] = (
     *(name for name, _, _, _ in _BENDS),
@@ -65,20 +66,32 @@ def outside(directions: F32) -> npt.NDArray[np.bool_]:
 
     A direction that is not a number is beyond it.
     """
-    cosine = np.einsum("...ij,...ij->...i", directions[..., _FIRST, :], directions[..., _NEXT, :])
-    spine = directions[..., _SPINE, :]
-    tilt = spine @ _UPRIGHT
-    nose = np.einsum("...j,...j->...", spine, directions[..., _NOSE, :])
-    lift = np.einsum("...j,...ij->...i", spine, directions[..., _CLAVICLES, :])
-    high, low = (math.cos(math.radians(angle)) for angle in _CLAVICLE_DEG)
+    shape = directions.shape[:-2]
+    poses = np.array(directions, dtype=np.float32, order="C").reshape(-1, *directions.shape[-2:])
+    beyond = np.empty((len(poses), len(NAMES)), dtype=np.bool_)
+    _outside(poses, beyond)
+    return beyond.reshape(*shape, len(NAMES))
+
+
+@entry
+def _outside(poses: F32, out: npt.NDArray[np.bool_]) -> None:
     # Written so that NaN counts as outside.
-    inside = np.concatenate(
-        (
-            cosine >= _LEAST_COSINE,
-            (tilt >= math.cos(math.radians(_SPINE_DEG)))[..., None],
-            (nose >= math.cos(math.radians(_NECK_DEG)))[..., None],
-            (lift <= high) & (lift >= low),
-        ),
-        axis=-1,
+    for n in range(poses.shape[0]):
+        pose = poses[n]
+        for row in range(len(_FIRST)):
+            out[n, row] = not _cosine(pose, _FIRST[row], _NEXT[row]) >= _LEAST_COSINE[row]
+        rest = len(_FIRST)
+        out[n, rest] = not -pose[_SPINE, 1] >= _SPINE_COSINE
+        out[n, rest + 1] = not _cosine(pose, _SPINE, _NOSE) >= _NECK_COSINE
+        for side in range(2):
+            lift = _cosine(pose, _SPINE, _CLAVICLES[side])
+            out[n, rest + 2 + side] = not (_CLAVICLE_LOW <= lift <= _CLAVICLE_HIGH)
+
+
+@kernel
+def _cosine(pose: F32, one: int, other: int) -> float:
+    return float(
+        pose[one, 0] * pose[other, 0]
+        + pose[one, 1] * pose[other, 1]
+        + pose[one, 2] * pose[other, 2]
     )
-    return np.asarray(~inside, dtype=np.bool_)

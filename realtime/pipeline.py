@@ -34,6 +34,7 @@ from ha2g_live.realtime.errors import ConfigError
 from ha2g_live.realtime.face import FaceState, Lips, advance, blends, scheme_for
 from ha2g_live.realtime.input_level import InputState, condition
 from ha2g_live.realtime.knobs import Knobs
+from ha2g_live.realtime.limits import outside
 from ha2g_live.realtime.puppet import PuppetState, initial_puppet, move, warm_up_puppet
 from ha2g_live.realtime.retarget import to_directions
 from ha2g_live.realtime.schedule import Course, PoseSchedule, Sampled
@@ -196,7 +197,7 @@ class Pipeline:
         self.step(math.nan)  # step 0 needs no sound
         rotations = self.schedule.sample(-self.delay_s - self._extra_delay_s).rotations
         warm_up_puppet(rotations, self.avatar, self._figure)
-        to_directions(rotations)
+        outside(to_directions(rotations))
         stepper.hear(np.zeros(4096, dtype=np.float32), self.state)
         Lips().hear(np.zeros(1600, dtype=np.float32))
         self.stats.begin()

@@ -17,15 +17,22 @@ import numpy as np
 from ha2g_live.realtime.joint_limits import limit
 from ha2g_live.realtime.rest_poses import rest_pose
 from ha2g_live.realtime.retarget import to_rotations
-from ha2g_live.realtime.rotation_arrays import inverse, multiply, power, slerp
+from ha2g_live.realtime.rotation_arrays import slerp
 from ha2g_live.realtime.skeleton import MEAN_DIRECTION
 from ha2g_live.realtime.timebase import POSE_FPS
-from ha2g_live.realtime.trajectory import Trajectory, begin_anew, evaluate, extend, start_at
+from ha2g_live.realtime.trajectory import (
+    Trajectory,
+    begin_anew,
+    continued,
+    evaluate,
+    extend,
+    start_at,
+)
 from ha2g_live.realtime.types import F32, PoseChunk
 
 STALL_S = 0.5
 """A model that has predicted nothing for the moment shown for so long has stalled."""
-COAST = (0.62, 1.0, 1.2, 1.28)
+COAST = np.array((0.62, 1.0, 1.2, 1.28))
 """Where a joint is on the frames after the last predicted one, as multiples of its last turn: it
 slows down over a quarter of a second. Seen only when the next prediction is late."""
 RECOVER_S = 0.9
@@ -164,6 +171,5 @@ class PoseSchedule:
 
 def _coasting(poses: F32) -> F32:
     """The frames after the last of (n, 55, 4) predicted poses, if no newer prediction comes."""
-    last = poses[-1]
-    turn = multiply(last, inverse(poses[-2])) if len(poses) > 1 else multiply(last, inverse(last))
-    return limit(np.stack([multiply(power(turn, share), last) for share in COAST]))
+    before = poses[-2] if len(poses) > 1 else poses[-1]
+    return limit(continued(before, poses[-1], COAST))

@@ -154,7 +154,7 @@ def step(
     """
     timing = state.timing
     columns = timing.columns_until(state.next_step)
-    noise = _noise(engine.spec, state.seed, state.next_step, energy)
+    noise = _noise(engine.spec, state, state.next_step, energy)
     stop = columns - state.first_column
     given = state.columns[stop - timing.columns : stop]
     heard = max(0, columns) * HOP_SAMPLES
@@ -198,7 +198,7 @@ def step_together(
         noise = (-np.log(-np.log(uniform))).astype(np.float32)
         if energies:
             chances = np.maximum(np.asarray(energies, dtype=np.float32), 1e-9)
-            noise[:, 1 + spec.resting :] += np.log(chances)[:, None]
+            noise[:, 1 + states[0].resting :] += np.log(chances)[:, None]
     else:
         noise = np.stack([style_noise(state.seed, spec.noise_size) for state in states])
     before = {name: np.concatenate([state.engine[name] for state in states]) for name in spec.state}
@@ -245,7 +245,7 @@ def look(
     assert state.before is not None
     last = state.next_step - state.timing.every_frames
     drawn = last if _began(state.engine) else state.next_step
-    noise = _noise(engine.spec, state.seed, drawn, energy)
+    noise = _noise(engine.spec, state, drawn, energy)
     given = newest_columns(state.recent, state.features)
     heard = state.heard_samples
     chunk, _ = _answer(engine, state, last, given, heard, noise, state.before, captured_at_s)
@@ -319,13 +319,13 @@ def advance(
     return chunks, state
 
 
-def _noise(spec: ModelSpec, seed: int, step: int, energy: float) -> F32:
+def _noise(spec: ModelSpec, state: StepperState, step: int, energy: float) -> F32:
     if spec.windows is None:
-        noise = gumbel_noise(seed, step, spec.noise_size)
+        noise = gumbel_noise(state.seed, step, spec.noise_size)
         # Entry 0 carries on, then come the ways to rest. The log odds are added to the noise.
-        noise[1 + spec.resting :] += math.log(max(energy, 1e-9))
+        noise[1 + state.resting :] += math.log(max(energy, 1e-9))
         return noise
-    return style_noise(seed, spec.noise_size)
+    return style_noise(state.seed, spec.noise_size)
 
 
 def gumbel_noise(seed: int, step: int, size: int) -> F32:

@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from ha2g_live.realtime.humanoid import BONE_COUNT
 from ha2g_live.realtime.kernel import entry, kernel
+from ha2g_live.realtime.rig import get
 from ha2g_live.realtime.rotation import (
     Quat,
     Vec,
@@ -163,6 +164,22 @@ def begin_anew(
     return _carried_over(bare, trajectory), limited
 
 
+def continued(before: F32, last: F32, shares: F64) -> F32:
+    """Poses further along the way from one to the next.
+
+    Args:
+        before: (55, 4) unit quaternions.
+        last: the pose after it.
+        shares: (n,) how far beyond ``last`` each joint is, as multiples of its turn up to there.
+
+    Returns:
+        (n, 55, 4) float32.
+    """
+    out = np.empty((len(shares), BONE_COUNT, 4), dtype=np.float32)
+    _continue(np.array(before, dtype=np.float64), np.array(last, dtype=np.float64), shares, out)
+    return out
+
+
 def _carried_over(bare: Trajectory, old: Trajectory) -> Trajectory:
     """A new curve with its difference from the old one laid over it."""
     turn = np.empty_like(bare.turn)
@@ -178,6 +195,17 @@ def _show(trajectory: Trajectory, now: float, out: F32) -> None:
         sign = 1.0 if q[3] >= 0.0 else -1.0
         for k in range(4):
             out[bone, k] = sign * q[k]
+
+
+@entry
+def _continue(before: F64, last: F64, shares: F64, out: F32) -> None:
+    for bone in range(out.shape[1]):
+        here = get(last, bone)
+        turn = multiply(here, inverse(get(before, bone)))
+        for n in range(out.shape[0]):
+            q = unit_quat(multiply(part(turn, shares[n]), here))
+            for k in range(4):
+                out[n, bone, k] = q[k]
 
 
 @kernel
