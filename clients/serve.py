@@ -9,11 +9,13 @@ One asyncio loop takes sound in and writes frames out; ``realtime.hall`` does ev
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import logging
 import ssl
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -42,6 +44,8 @@ START_WITHIN_S = 5.0
 SILENT_FOR_S = 60.0
 """A connection that sends no sound for so long gives its place up."""
 STALL_S = 5.0
+TICKS_WAITING = 8
+"""Frames of all streams that may wait for a busy loop; the oldest are dropped and counted."""
 TRY_AGAIN_LATER = 1013
 """Close code of the registry that RFC 6455, section 11.7, founded."""
 CODECS = ("pcm16", "opus")
@@ -64,7 +68,7 @@ class Speaker:
     """
 
     connection: ServerConnection
-    outbox: list[tuple[Speaker, str | bytes]]
+    outbox: Batch
     wish: encode.Wish
     hello: str = ""
     stats: ClientStats = field(default_factory=ClientStats)
@@ -85,6 +89,9 @@ class Speaker:
 
     def close(self) -> None:
         """Nothing: the connection ends by itself."""
+
+
+Batch = list[tuple[Speaker, str | bytes]]
 
 
 @dataclass(frozen=True)
@@ -175,7 +182,9 @@ class StreamServer:
         self._avatar = avatar
         self._knobs = knobs or Knobs()
         self._tls = _tls_context(tls)
-        self._outbox: list[tuple[Speaker, str | bytes]] = []
+        self._outbox: Batch = []
+        self._batches: deque[Batch] = deque()
+        self._asked = False
         self._loop: asyncio.AbstractEventLoop | None = None
         hall.after_frames = self._post
 
@@ -246,8 +255,7 @@ class StreamServer:
         except Full as error:
             await _farewell(connection, TRY_AGAIN_LATER, str(error))
         except (asyncio.TimeoutError, TimeoutError):
-            what = "no sound came for a minute" if seat else "no start request came"
-            await _farewell(connection, POLICY_VIOLATION, what)
+            await _farewell(connection, POLICY_VIOLATION, "no start request came")
         except (ValueError, Ha2gError) as error:
             await _farewell(connection, POLICY_VIOLATION, str(error))
         except (ConnectionClosed, OSError):
@@ -259,17 +267,29 @@ class StreamServer:
     # --- frames out
 
     def _post(self) -> None:
-        """The hall's thread has given every stream its frame: write them all."""
-        if self._outbox and self._loop is not None:
-            batch = self._outbox.copy()
-            self._outbox.clear()
+        """The hall's thread has given every stream its frame: have the loop write them all."""
+        if not self._outbox or self._loop is None:
+            return
+        self._batches.append(self._outbox.copy())
+        self._outbox.clear()
+        if len(self._batches) > TICKS_WAITING:
+            with contextlib.suppress(IndexError):  # the loop has just taken it
+                for speaker, _ in self._batches.popleft():
+                    speaker.stats.dropped += 1
+        if not self._asked:
+            self._asked = True
             try:
-                self._loop.call_soon_threadsafe(_write, batch)
+                self._loop.call_soon_threadsafe(self._write)
             except RuntimeError:
                 log.debug("the loop has ended")
 
+    def _write(self) -> None:
+        self._asked = False  # first, so that what comes from now on asks again
+        while self._batches:
+            _write_batch(self._batches.popleft())
 
-def _write(batch: list[tuple[Speaker, str | bytes]]) -> None:
+
+def _write_batch(batch: Batch) -> None:
     now_s = time.monotonic()
     for speaker, message in batch:
         transport = speaker.connection.transport
@@ -286,21 +306,57 @@ def _write(batch: list[tuple[Speaker, str | bytes]]) -> None:
 
 
 async def _listen(connection: ServerConnection, speaker: Speaker, start: Start, seat: Seat) -> None:
-    """Take in sound and requests until the client leaves."""
+    """Take in sound and requests until the client leaves or falls silent."""
     bad = 0
-    while True:
-        message = await asyncio.wait_for(connection.recv(), SILENT_FOR_S)
-        try:
-            if isinstance(message, bytes):
-                seat.feed(start.decode(message))
-                continue
-            answer, speaker.wish = answered(message, speaker.wish, start.desk)
-        except ValueError as error:
-            bad += 1
-            if bad >= MAX_BAD_REQUESTS:
-                raise ValueError("too many bad messages") from error
-            answer = encode.error_text(str(error))
-        await connection.send(answer)
+    silence = Silence(connection)
+    try:
+        async for message in connection:
+            silence.broken()
+            try:
+                if isinstance(message, bytes):
+                    seat.feed(start.decode(message))
+                    continue
+                answer, speaker.wish = answered(message, speaker.wish, start.desk)
+            except ValueError as error:
+                bad += 1
+                if bad >= MAX_BAD_REQUESTS:
+                    raise ValueError("too many bad messages") from error
+                answer = encode.error_text(str(error))
+            await connection.send(answer)
+    finally:
+        silence.over()
+
+
+class Silence:
+    """Ends a connection that sends nothing for ``SILENT_FOR_S``.
+
+    A time limit on each message would start a task for every 20 ms of sound.
+    """
+
+    def __init__(self, connection: ServerConnection) -> None:
+        self._connection = connection
+        self._loop = asyncio.get_running_loop()
+        self._end: asyncio.Task[None] | None = None
+        self.broken()
+        self._timer = self._loop.call_later(SILENT_FOR_S, self._look)
+
+    def broken(self) -> None:
+        """A message has come."""
+        self._heard_at_s = self._loop.time()
+
+    def over(self) -> None:
+        """The connection has ended."""
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        left_s = self._heard_at_s + SILENT_FOR_S - self._loop.time()
+        if left_s > 0.0:
+            self._timer = self._loop.call_later(left_s, self._look)
+        else:
+            reason = "no sound came for a minute"
+            self._end = self._loop.create_task(
+                _farewell(self._connection, POLICY_VIOLATION, reason)
+            )
 
 
 def answered(message: str, wish: encode.Wish, desk: Desk) -> tuple[str, encode.Wish]:

@@ -15,7 +15,7 @@ import logging
 import math
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -40,6 +40,7 @@ USUAL_MAX_LOAD = 0.8
 """Share of one processor core that all streams may take: Python runs on one at a time."""
 LOAD_OVER_S = 2.0
 _MAX_STEPS_BEHIND = 8
+_COUNTED = ("streams", "frames", "late_frames", "late_steps", "lost", "dropped")
 _CALIBRATION_S = 0.4
 _CALIBRATION_STREAMS = 16
 
@@ -134,7 +135,7 @@ class Hall:
         self._max_streams = max_streams
         self._max_load = max_load
         self._seats: tuple[Seat, ...] = ()
-        self._gone = {"streams": 0, "frames": 0, "late_frames": 0, "late_steps": 0, "lost": 0}
+        self._gone: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._failure: BaseException | None = None
@@ -227,18 +228,16 @@ class Hall:
             if seat not in self._seats:
                 return
             self._seats = tuple(other for other in self._seats if other is not seat)
-            for name, count in self._counts(seat).items():
-                self._gone[name] += count
+            self._gone.update(self._counts(seat))
         seat.pipeline.close()
 
     def summary(self) -> dict[str, Any]:
         """Everything counted, over the streams that are here and those that left."""
-        totals = dict(self._gone)
+        totals = Counter(self._gone)
         for seat in self._seats:
-            for name, count in self._counts(seat).items():
-                totals[name] += count
+            totals.update(self._counts(seat))
         return {
-            **totals,
+            **{name: totals[name] for name in _COUNTED},
             "streams_now": self.streams,
             "refused": self.refused,
             "batches": self.batches,
@@ -255,6 +254,7 @@ class Hall:
             "late_frames": seat.late_frames,
             "late_steps": seat.late_steps,
             "lost": seat.lost,
+            "dropped": sum(client.stats.dropped for client in seat.pipeline.clients),
         }
 
     def _no_room(self) -> str:

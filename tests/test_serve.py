@@ -17,6 +17,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
+from ha2g_live.clients import serve
 from ha2g_live.clients.encode import ReceivedFrame, decode
 from ha2g_live.clients.serve import StreamServer, pcm16
 from ha2g_live.engines import open_engine
@@ -33,6 +34,7 @@ from tests.fakes import EchoEngine, ListClient
 
 TOKEN = "secret"
 BLOCK = 320
+SPEECH = read_audio(demo_clip())
 
 
 class Served:
@@ -201,6 +203,38 @@ def test_sound_that_is_none_is_answered_and_the_stream_goes_on(served: Served) -
         assert len(errors) == 2
         assert "16-bit samples" in errors[0]
         assert frames > 15
+
+
+def test_a_speaker_who_falls_silent_gives_the_place_up(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "SILENT_FOR_S", 1.0)
+    socket, _ = begin(served)
+    with socket:
+        talk(socket, SPEECH[: 2 * 16_000])
+        assert served.hall.streams == 1  # who speaks may stay longer than that
+        texts = [m for m in messages_of(socket, 10.0) if isinstance(m, str)]
+        assert json.loads(texts[-1])["message"] == "no sound came for a minute"
+        with pytest.raises(ConnectionClosed):
+            socket.recv(5)
+        assert socket.close_code == 1008
+    assert served.hall.streams == 0
+
+
+def test_frames_do_not_pile_up_before_a_busy_loop(served: Served) -> None:
+    socket, _ = begin(served)
+    with socket:
+        talk(socket, SPEECH[:8000])
+        before = served.hall.summary()["dropped"]
+        served._loop.call_soon_threadsafe(time.sleep, 1.0)  # it writes nothing for thirty ticks
+        talk(socket, SPEECH[:24_000])
+        dropped = served.hall.summary()["dropped"] - before
+        assert dropped > 0
+        seqs = [frame.seq for frame in frames_of(socket)]
+        gaps = np.diff(seqs)
+        assert gaps.min() == 1  # in order
+        assert gaps.sum() - len(gaps) == dropped
+    assert served.hall.alive
 
 
 def test_knobs_are_each_streams_own(served: Served) -> None:
