@@ -1,15 +1,18 @@
 """Engines side by side: time of a step by batch, and how many live streams that carries.
 
-    python -m ha2g_live.benchmarks.engines [--batches 1,8,50,400] [--published DIR] [--json FILE]
+    python -m ha2g_live.benchmarks.engines [--batches 1,8,50,400] [--published] [--json FILE]
 
 Every engine that can run here steps the same speech in turns with the others, so a slow moment of
 the machine is everybody's. The rows "with features" also hear: sound to mel columns of every
-stream, the chances, stacking and unstacking of states. A stream needs 15 steps a second.
+stream, the chances, stacking and unstacking of states. A stream needs 15 steps a second. How many
+streams an engine carries is found by larger and larger batches, until the slowest of a hundred
+takes longer than there is time for. The memory is that of a process of its own for each row.
 """
 
 from __future__ import annotations
 
 import gc
+import subprocess
 import sys
 import tempfile
 import time
@@ -31,11 +34,15 @@ from ha2g_live.realtime.options import Parser
 from ha2g_live.realtime.stats import machine
 from ha2g_live.realtime.timebase import POSE_FPS, samples_heard_at
 
-FRAME_S = 1.0 / POSE_FPS
 BATCHES = (1, 8, 50, 100, 400)
 WARM_UPS = 5
+LARGER = 1.25
+MOST_STREAMS = 4096
+HEARING = ", with features"
 
 Call = Callable[[], None]
+Opened = tuple[str, Path | None, Engine]
+"""An engine, its name, and the model it was opened with; None for the bundled one."""
 
 
 def bound_call(engine: Engine, batch: int) -> Call:
@@ -100,64 +107,106 @@ def measure(
     }
 
 
-def rows(engines: dict[str, Engine], batches: list[int], rounds: int) -> list[dict[str, Any]]:
+def rows(
+    engines: dict[str, Opened], batches: list[int], rounds: int, threads: int
+) -> list[dict[str, Any]]:
     """One row for each engine, batch and kind of call."""
-    process = psutil.Process()
     calls: dict[tuple[str, int], Call] = {}
-    for name, engine in engines.items():
-        every = engine.spec.timing.every_frames
+    for title, (_, _, engine) in engines.items():
         for batch in batches:
             if engine.spec.windows is not None and batch > 8:
                 continue  # a window of the published network takes 50 ms a stream
-            calls[name, batch] = bound_call(engine, batch)
-            if name == "onnx" and every == 1:
-                calls[f"{name}, with features", batch] = streams_call(engine, batch)
+            calls[title, batch] = bound_call(engine, batch)
+            if title == "onnx" and engine.spec.windows is None:
+                calls[f"{title}{HEARING}", batch] = streams_call(engine, batch)
     found = measure(calls, rounds)
-    return [
-        {
-            "engine": name,
-            "batch": batch,
-            **{key: round(value, 3) for key, value in figures.items()},
-            "in time": figures["p99_ms"] < 1e3 * FRAME_S * _every(engines, name),
-            "rss_mb": round(process.memory_info().rss / 1e6),
-        }
-        for (name, batch), figures in found.items()
-    ]
+    made = []
+    for (title, batch), figures in found.items():
+        opened = engines[title.removesuffix(HEARING)]
+        made.append(
+            {
+                "engine": title,
+                "precision": opened[2].capabilities.precision,
+                "batch": batch,
+                **{key: round(value, 3) for key, value in figures.items()},
+                "in time": figures["p99_ms"] < 1e3 * time_for(opened[2]),
+                "memory_mb": memory_mb(opened, batch, threads, title.endswith(HEARING)),
+            }
+        )
+    return made
 
 
-def _every(engines: dict[str, Engine], name: str) -> int:
-    return engines[name.partition(",")[0]].spec.timing.every_frames
+def time_for(engine: Engine) -> float:
+    """Seconds from one step of a stream to the next."""
+    return engine.spec.timing.every_frames / POSE_FPS
 
 
-def capacity(found: list[dict[str, Any]]) -> dict[str, int]:
-    """Streams of the largest batch of each engine whose p99 lies inside its time."""
-    most: dict[str, int] = {}
+def capacity(
+    engines: dict[str, Opened], found: list[dict[str, Any]], rounds: int
+) -> dict[str, int]:
+    """The largest batch of each engine whose p99 lies inside its time."""
+    in_time: dict[str, int] = {}
     for row in found:
-        if row["in time"]:
-            most[row["engine"]] = max(most.get(row["engine"], 0), row["batch"])
-    return most
+        title = row["engine"]
+        in_time[title] = max(in_time.get(title, 0), row["batch"] if row["in time"] else 0)
+    for title, most in in_time.items():
+        engine = engines[title.removesuffix(HEARING)][2]
+        make = streams_call if title.endswith(HEARING) else bound_call
+        limit = engine.capabilities.max_batch or MOST_STREAMS
+        batch = most
+        while batch and (batch := max(batch + 1, int(batch * LARGER))) <= limit:
+            (figures,) = measure({(title, batch): make(engine, batch)}, rounds).values()
+            if figures["p99_ms"] >= 1e3 * time_for(engine):
+                break
+            in_time[title] = batch
+    return in_time
+
+
+def memory_mb(opened: Opened, batch: int, threads: int, hearing: bool) -> int:
+    """Peak memory of a process that does nothing but step this batch."""
+    name, path, _ = opened
+    told = [name, "" if path is None else str(path), str(batch), str(threads), str(int(hearing))]
+    child = "import sys; from ha2g_live.benchmarks.engines import alone; alone(*sys.argv[1:])"
+    command = [sys.executable, "-c", child, *told]
+    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    return round(float(done.stdout.split()[-1]) / 1e6)
+
+
+def alone(name: str, path: str, batch: str, threads: str, hearing: str) -> None:
+    """Step one batch some times and print the memory of this process, in bytes."""
+    engine = open_engine(name, Path(path) if path else None, int(threads))
+    call = (streams_call if int(hearing) else bound_call)(engine, int(batch))
+    most = 0
+    for _ in range(WARM_UPS):
+        call()
+        most = max(most, psutil.Process().memory_info().rss)
+    print(most)
 
 
 def table(report: dict[str, Any]) -> str:
     """The rows as Markdown."""
     lines = [
-        "| engine | streams in a batch | median ms | p95 | p99 | max | cores busy | p99 in time |",
-        "|---|---|---|---|---|---|---|---|",
+        "| engine | precision | streams in a batch | median ms | p95 | p99 | max | cores busy "
+        "| memory MB | p99 in time |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in report["rows"]:
         shown = " | ".join(f"{row[key]:.2f}" for key in ("p50_ms", "p95_ms", "p99_ms", "max_ms"))
         lines.append(
-            f"| {row['engine']} | {row['batch']} | {shown} | {row['cores']:.2f} | "
-            f"{'yes' if row['in time'] else 'no'} |"
+            f"| {row['engine']} | {row['precision']} | {row['batch']} | {shown} | "
+            f"{row['cores']:.2f} | {row['memory_mb']} | {'yes' if row['in time'] else 'no'} |"
         )
     streams = ", ".join(f"{name} {most}" for name, most in report["streams_in_time"].items())
     lines += [
         "",
-        f"streams in time, of the batches tried: {streams}",
-        f"memory with all of them in one process: {report['memory_mb']} MB",
+        f"streams in time: {streams}",
         machine_line(report["machine"]),
     ]
     return "\n".join(lines)
+
+
+def _opened(name: str, path: Path | None, threads: int) -> Opened:
+    return name, path, open_engine(name, path, threads)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -181,25 +230,26 @@ def main(argv: list[str] | None = None) -> int:
     batches = [max(1, int(text)) for text in options.batches.split(",")]
     names = options.engines.split(",") if options.engines else list(engines_here())
     with tempfile.TemporaryDirectory() as temporary:
-        engines = {name: open_engine(name, options.model, options.threads) for name in names}
+        engines = {name: _opened(name, options.model, options.threads) for name in names}
         for path in options.other_model:
-            engines[f"onnx {path.stem}"] = open_engine("onnx", path, options.threads)
-        found = rows(engines, batches, max(10, options.rounds))
+            engines[f"onnx {path.stem}"] = _opened("onnx", path, options.threads)
+        found = rows(engines, batches, max(10, options.rounds), options.threads)
         if options.published:
             from ha2g_live.benchmarks.windows import write_drawn
 
             write_drawn(Path(temporary))
             published = {
-                f"published network on {name}": open_engine(name, Path(temporary), options.threads)
+                f"published network on {name}": _opened(name, Path(temporary), options.threads)
                 for name in names
             }
-            found += rows(published, [1, 8], 20)
+            found += rows(published, [1, 8], 20, options.threads)
+            engines |= published
+        streams = capacity(engines, found, max(10, options.rounds))
     report = {
         "machine": machine(),
         "threads": options.threads,
         "rows": found,
-        "streams_in_time": capacity(found),
-        "memory_mb": max(row["rss_mb"] for row in found),
+        "streams_in_time": streams,
     }
     print(table(report))
     write_json(options.json, report)

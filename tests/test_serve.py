@@ -218,6 +218,9 @@ def test_a_speaker_who_falls_silent_gives_the_place_up(
         with pytest.raises(ConnectionClosed):
             socket.recv(5)
         assert socket.close_code == 1008
+    deadline_s = time.monotonic() + 10
+    while served.hall.streams and time.monotonic() < deadline_s:
+        time.sleep(0.02)
     assert served.hall.streams == 0
 
 
