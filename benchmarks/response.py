@@ -50,8 +50,8 @@ from ha2g_live.realtime.stats import machine
 from ha2g_live.realtime.timebase import SAMPLE_RATE_HZ
 from ha2g_live.realtime.types import F32
 
-QUIET_S, VOICE_S = 1.2, 0.8
-PUBLISHED_S = (3.0, 6.0)
+QUIET_S, VOICE_S, SPREAD_S = 1.2, 0.8, 0.2
+PUBLISHED_S = (3.0, 6.0, 2.0)
 """The same of the published way, whose windows are two seconds apart and shown as much later."""
 MORE_DEG = (0.25, 0.5, 1.0, 2.0)
 """Larger differences whose times are given too."""
@@ -152,7 +152,7 @@ def measure(bench: Bench, clips: list[F32], count: int, say: str) -> dict[str, A
     for n in range(count):
         clip, at = places[n % len(places)]
         # The onset falls anywhere between two steps, two columns and two frames.
-        t0 = int((bench.quiet_s + rng.uniform(0.0, 0.2)) * SAMPLE_RATE_HZ)
+        t0 = int((bench.quiet_s + rng.uniform(0.0, bench.spread_s)) * SAMPLE_RATE_HZ)
         seen = bench.trial(clip[at:], t0)
         figures.add(seen, seen.first_sample_s + t0 / SAMPLE_RATE_HZ, t0)
         progress(say, n + 1, count)
@@ -261,7 +261,7 @@ def main(argv: list[str] | None = None) -> int:
     report: dict[str, Any] = {"machine": machine()}
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        bench = Bench(folder, options.core, (), QUIET_S, VOICE_S)
+        bench = Bench(folder, options.core, (), QUIET_S, VOICE_S, SPREAD_S)
         bench.silent()  # compiles and fills caches
         if options.onsets:
             report["live"] = measure(bench, clips, options.onsets, "live")

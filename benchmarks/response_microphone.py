@@ -34,7 +34,7 @@ class MicrophoneBench:
     """
 
     def __init__(self, folder: Path, microphone: Any, core: int | None) -> None:
-        self._bench = Bench(folder, core, (), 0.0, 0.0)
+        self._bench = Bench(folder, core)
         self._microphone = microphone
         self._folder = folder
 

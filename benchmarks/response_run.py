@@ -63,18 +63,25 @@ class Bench:
         folder: where recordings and statistics go.
         core: processor core the program is bound to; None leaves that to the system.
         extra: more options of the program.
-        quiet_s: silence before the voice.
+        quiet_s: least silence before the voice.
         voice_s: how much of the voice is heard.
+        spread_s: the voice sets in up to so much later, which should be a period of the model.
 
     Raises:
         ConfigError: the program that binds to a core is missing.
     """
 
     def __init__(
-        self, folder: Path, core: int | None, extra: Sequence[str], quiet_s: float, voice_s: float
+        self,
+        folder: Path,
+        core: int | None,
+        extra: Sequence[str] = (),
+        quiet_s: float = 0.0,
+        voice_s: float = 0.0,
+        spread_s: float = 0.0,
     ) -> None:
         self.folder = folder
-        self.quiet_s, self.voice_s = quiet_s, voice_s
+        self.quiet_s, self.voice_s, self.spread_s = quiet_s, voice_s, spread_s
         self._pin = []
         if core is not None:
             if shutil.which("taskset") is None:
@@ -84,7 +91,7 @@ class Bench:
 
     def silent(self) -> Seen:
         """A run that hears nothing."""
-        length = self.quiet_s + self.voice_s + 0.2
+        length = self.quiet_s + self.spread_s + self.voice_s
         return self._play(np.zeros(int(length * SAMPLE_RATE_HZ), dtype=np.float32))
 
     def trial(self, voice: F32, t0: int) -> Seen:

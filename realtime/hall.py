@@ -262,12 +262,12 @@ class Hall:
         now = len(self._seats)
         if self._max_streams is not None and now >= self._max_streams:
             return f"this server is full: it takes {self._max_streams} streams; try again later"
-        # Those who came just now are not in the measured load yet.
-        cutoff_s = time.perf_counter() - LOAD_OVER_S
-        fresh = sum(seat.came_at_s > cutoff_s for seat in self._seats)
+        # Of those who came just now the measured load holds the part of the time they were here.
+        now_s = time.perf_counter()
+        fresh = sum(max(0.0, 1.0 - (now_s - seat.came_at_s) / LOAD_OVER_S) for seat in self._seats)
         cost = self._stream_load
-        if now > fresh:
-            cost = max(cost, self._load / now) if now >= _CALIBRATION_STREAMS else cost
+        if now >= _CALIBRATION_STREAMS:
+            cost = max(cost, self._load / now)
         expected = self._load + (fresh + 1) * cost
         if now and expected > self._max_load:
             return (
