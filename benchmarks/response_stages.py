@@ -33,17 +33,26 @@ def split_ms(seen: Seen, captured_s: float, t0: int, moved: int) -> list[float] 
     trace = seen.trace
     written_s = _first(trace["blocks"], 0, t0, 2)
     answered_s = _first(trace["answers"], 0, t0, 1)
-    shaped_s = _first(trace["frames"], 1, t0, 2)
-    handed_over = {frame[0]: frame[2] for frame in trace["frames"]}
-    moved_s = handed_over.get(int(seen.seq[moved]))
-    if written_s is None or answered_s is None or shaped_s is None or moved_s is None:
+    shaped = _first(trace["frames"], 1, t0, 0)
+    number = int(seen.seq[moved])
+    if written_s is None or answered_s is None or shaped is None or number < shaped:
         return None
-    if moved_s < shaped_s:
-        return None
-    moments = (captured_s, written_s, answered_s, shaped_s, moved_s, seen.received_s[moved])
+    received_s = dict(zip(seen.seq.tolist(), seen.received_s.tolist(), strict=True))
+    # The viewer may have a frame before the other targets have been given theirs.
+    handed_over_s = {
+        frame[0]: min(frame[2], received_s.get(frame[0], frame[2])) for frame in trace["frames"]
+    }
+    moments = (
+        captured_s,
+        written_s,
+        answered_s,
+        handed_over_s[int(shaped)],
+        handed_over_s[number],
+        received_s[number],
+    )
     return [1e3 * float(after - before) for before, after in pairwise(moments)]
 
 
-def _first(events: list[list[Any]], samples: int, t0: int, moment: int) -> float | None:
-    """The moment of the first event whose samples reach beyond ``t0``."""
-    return next((float(event[moment]) for event in events if event[samples] > t0), None)
+def _first(events: list[list[Any]], samples: int, t0: int, wanted: int) -> float | None:
+    """A column of the first event whose samples reach beyond ``t0``."""
+    return next((float(event[wanted]) for event in events if event[samples] > t0), None)

@@ -257,10 +257,10 @@ class Driver:
             if not self._ring.written:
                 self._first_sample_s = block.captured_at_s - len(samples) / SAMPLE_RATE_HZ
             heard = self.pipeline.take_in(samples)
+            ready_at_s = self._clock.now_s()  # before anybody can read it
             self._ring.write(heard, block.captured_at_s)
             if self._trace is not None:
-                now_s = self._clock.now_s()
-                self._trace.block(heard, self._ring.written, block.captured_at_s, now_s)
+                self._trace.block(heard, self._ring.written, block.captured_at_s, ready_at_s)
 
     def _gap(self, block: AudioBlock) -> F32:
         """Silence for the time between two sources, so that stream time goes on."""
@@ -291,16 +291,21 @@ class Driver:
             while stepper.steps_due(pipeline.state) and not self._stopping.is_set():
                 step = pipeline.state.next_step
                 newest_column = columns_complete(samples_heard_at(step)) * HOP_SAMPLES
-                self._note(pipeline.step(self._captured_at_s(newest_column)))
+                self._answer(partial(pipeline.step, self._captured_at_s(newest_column)))
                 due_s = self._captured_at_s(samples_heard_at(step))
                 if math.isfinite(due_s):
                     self._stream.note_lag(self._clock.now_s() - due_s)
             if pipeline.may_look:
-                self._note(pipeline.look(self._captured_at_s(pipeline.state.heard_samples)))
+                heard_at_s = self._captured_at_s(pipeline.state.heard_samples)
+                self._answer(partial(pipeline.look, heard_at_s))
 
-    def _note(self, answer: PoseChunk) -> None:
+    def _answer(self, run: Callable[[], PoseChunk]) -> None:
+        """Run a step or a look, and note when the model had answered."""
+        began_s = self._clock.now_s()
+        answer = run()
         if self._trace is not None:
-            self._trace.answer(answer.heard_samples, self._clock.now_s())
+            # Not the time now: a frame made of it may be on its way already.
+            self._trace.answer(answer.heard_samples, began_s + answer.infer_s)
 
     def _new_samples(self, heard: int) -> F32:
         """Everything after the first ``heard`` samples; what is too old to be had is silence."""

@@ -42,8 +42,7 @@ class Trace:
         self._blocks.append((end, captured_at_s, written_at_s, peak))
 
     def answer(self, heard_samples: int, ready_at_s: float) -> None:
-        """A step or a look that heard the first ``heard_samples`` samples shapes frames from now
-        on."""
+        """The model has answered what ends with the first ``heard_samples`` samples."""
         self._seen[1] += 1
         self._answers.append((heard_samples, ready_at_s))
 
